@@ -1,0 +1,71 @@
+/* What an op is: one const descriptor, three small functions. For files in autograd/ops/ only.
+ * The one list of ops, below, gives the externs, the registry and the test coverage. */
+#ifndef MSD_AUTOGRAD_OP_H
+#define MSD_AUTOGRAD_OP_H
+
+#include "autograd/ag.h"
+
+enum { OP_MAX_INPUTS = 8, OP_MAX_SAVED = 4 };
+
+typedef struct op op;
+typedef struct op_call {
+    const op *op;
+    tensor   *in[OP_MAX_INPUTS]; /* optional inputs may be NULL */
+    tensor   *out;
+    bool      records;               /* an input needs a gradient: save what backward reads */
+    tensor   *saved[OP_MAX_SAVED];   /* kept until this call's backward ran; see op_save */
+    union {
+        conv_geometry conv;
+        struct { int groups; float eps; bool silu; } norm;
+        struct { float scale; bool causal; } attention;
+        struct { int64_t h, w; } grid;
+        struct { int64_t size; int freqs; } embedding;
+        float factor;
+        struct { int dim; int64_t start, length; } slice;
+        struct { int ndim; int64_t dim[TENSOR_MAX_DIM]; } shape;
+        dtype type;
+    } p;
+} op_call;
+
+struct op {
+    const char *name;
+    const char *signature;               /* the shape rule in words: "(n,k) (m,k) -> (n,m)" */
+    int         inputs;                  /* how many of in[] it has */
+    unsigned    optional;                /* bit i: in[i] may be NULL */
+    bool        view;                    /* the output shares in[0]'s storage: forward only sets strides and data */
+    /* Checks the inputs and fills out's type, ndim, dim (strides follow). Error: E_SHAPE with both shapes. */
+    err (*shape)(const op_call *c, tensor *out);
+    err (*forward)(ag *g, op_call *c);
+    err (*backward)(ag *g, op_call *c);  /* NULL: not differentiable; reads c->out->grad */
+};
+
+/* Runs shape rule, allocation, forward; records the call when an input needs a gradient. */
+tensor *ag_apply(ag *g, op_call call);
+
+/* Keeps t's data until this call's backward ran, in c->saved[slot]. Only when c->records. */
+void op_save(op_call *c, int slot, tensor *t);
+/* A tensor beside the output (statistics), saved in c->saved[slot] when c->records, else NULL if `only_saved`. */
+err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim, const int64_t *dim, tensor **out);
+
+/* The gradient of in[i] to write: NULL when in[i] is NULL or needs none. *add tells to accumulate. */
+err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add);
+
+/* A shared view of x's data with another contiguous shape, not on the tape; for calling primitives. */
+tensor op_flat(const tensor *x, int ndim, const int64_t *dim);
+
+/* Shape rules used by several ops. */
+err shape_like_first(const op_call *c, tensor *out);
+err op_shape_error(const op_call *c, const char *what); /* composes "linear: what: (2,3) (4,5)" */
+
+#define OP_LIST(X)                                                                                          \
+    X(linear) X(conv2d) X(group_norm) X(layer_norm) X(silu) X(gelu) X(quick_gelu) X(geglu) X(attention)      \
+    X(box_mask) X(multi_subject_attention) X(embedding) X(time_embedding) X(box_embedding) X(add) X(mul)     \
+    X(scale) X(concat) X(select) X(upsample) X(reshape) X(slice) X(cast) X(mse)
+#define X(n) extern const op op_##n;
+OP_LIST(X)
+#undef X
+
+extern const op *const op_all[];
+extern const int       op_count;
+
+#endif

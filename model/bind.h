@@ -1,0 +1,68 @@
+/* Weights bound by one walk. A network is a struct of tensor pointers; its bind function walks the
+ * struct and names every weight by its path in the file. What happens at each name is the binder's
+ * visit function: load from a source, list (count, synth), or initialise. One walk, several uses:
+ * the list of weights is typed once.
+ *
+ *     int at = bind_enter(b, "down_blocks.%d", i);
+ *     bind_tensor(b, &r->norm1.w, "norm1.weight", WEIGHT_PLAIN, DIMS(c));
+ *     bind_leave(b, at);
+ */
+#ifndef MSD_MODEL_BIND_H
+#define MSD_MODEL_BIND_H
+
+#include "autograd/tensor.h"
+
+/* A weight as it lies in a file. `data` stays valid while the source is open. */
+typedef struct weight_view {
+    dtype       type; /* DTYPE_COUNT: a type no network takes; type_name says which */
+    const char *type_name;
+    int         ndim;
+    int64_t     dim[TENSOR_MAX_DIM]; /* of the first TENSOR_MAX_DIM dimensions */
+    const void *data;
+} weight_view;
+
+/* Where weights come from; model/ never opens a file. Filled by data/ (files) and by tests. */
+typedef struct weight_source weight_source;
+struct weight_source {
+    const char *label; /* for messages: "unet/diffusion_pytorch_model.safetensors" */
+    bool        (*find)(const weight_source *s, weight_view *out, const char *name);
+    size_t      count;
+    const char *(*name)(const weight_source *s, size_t i); /* i < count; for reporting unused ones */
+};
+
+/* How a weight lies in the file and on the device. */
+typedef enum weight_kind {
+    WEIGHT_PLAIN, /* same order */
+    WEIGHT_CONV   /* file (O,I,KH,KW), device (O,KH,KW,I) */
+} weight_kind;
+
+typedef struct linear { tensor *w, *b; } linear;        /* w (out,in), b (out) or NULL */
+typedef struct conv { tensor *w, *b; } conv;            /* w (O,KH,KW,I), b (O) */
+typedef struct norm { tensor *w, *b; } norm;            /* w, b (C) */
+
+typedef struct binder binder;
+typedef void (*bind_visit)(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim);
+
+/* A binder that loads: each weight is checked for name and shape, allocated on `dev` in `type` and
+ * converted. trainable: tensors are f32, of LIFE_STATE, with needs_grad. */
+err bind_load_begin(binder **out, arena *owner, device *dev, dtype type, const weight_source *source, bool trainable);
+/* A binder that only calls visit for each name; slots stay untouched unless visit sets them. */
+err bind_walk_begin(binder **out, arena *owner, bind_visit visit, void *user);
+void *bind_user(binder *b);
+
+int  bind_enter(binder *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* adds ".part" to the path */
+void bind_leave(binder *b, int at);
+/* dim is the shape in the file. leaf is joined to the path with a dot. */
+void bind_tensor(binder *b, tensor **slot, const char *leaf, weight_kind kind, int ndim, const int64_t *dim);
+void bind_linear(binder *b, linear *m, const char *at, int64_t out, int64_t in, bool bias);
+void bind_conv(binder *b, conv *m, const char *at, int64_t out, int64_t in, int64_t kernel);
+void bind_norm(binder *b, norm *m, const char *at, int64_t channels);
+/* Tensors of the file that the network does not use but that are no mistake (position_ids). */
+void bind_ignore(binder *b, const char *name);
+bool bind_has(const binder *b, const char *path_leaf); /* does the source hold current path + "." + leaf */
+
+/* Ends the walk and frees b. E_MODEL with every missing, wrong-shaped, wrong-typed and unused tensor
+ * (the first 20 of each kind and the counts) in one message. */
+err bind_end(binder *b);
+
+#endif

@@ -13,6 +13,7 @@ typedef struct op_call {
     tensor   *in[OP_MAX_INPUTS]; /* optional inputs may be NULL */
     tensor   *out;
     bool      records;               /* an input needs a gradient: save what backward reads */
+    arena    *owner;                 /* the graph's; lives until ag_reset */
     tensor   *saved[OP_MAX_SAVED];   /* kept until this call's backward ran; see op_save */
     union {
         conv_geometry conv;
@@ -44,7 +45,7 @@ tensor *ag_apply(ag *g, op_call call);
 
 /* Keeps t's data until this call's backward ran, in c->saved[slot]. Only when c->records. */
 void op_save(op_call *c, int slot, tensor *t);
-/* A tensor beside the output (statistics), saved in c->saved[slot] when c->records, else NULL if `only_saved`. */
+/* A step tensor beside the output (statistics): handed back in *out, and kept in c->saved[slot] when c->records. */
 err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim, const int64_t *dim, tensor **out);
 
 /* The gradient of in[i] to write: NULL when in[i] is NULL or needs none. *add tells to accumulate. */

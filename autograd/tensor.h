@@ -45,6 +45,7 @@ typedef struct tensor {
     storage       *mem;  /* NULL once the data was released */
     void          *data; /* first element; NULL once released */
     bool           needs_grad;
+    bool           recorded;   /* made by a call on the tape, which releases its gradient */
     bool           grad_fresh; /* the gradient holds nothing yet: the first writer overwrites it */
     struct tensor *grad;       /* same dtype and shape, contiguous; NULL until a writer asks */
 } tensor;

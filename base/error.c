@@ -50,8 +50,15 @@ err err_prefix(err code, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (length >= 0 && (size_t)length < sizeof text)
-        snprintf(text + length, sizeof text - (size_t)length, ": %s", message);
+    size_t used = length < 0 ? 0 : (size_t)length < sizeof text ? (size_t)length : sizeof text - 1;
+    const char *parts[] = {": ", message};
+    for (int i = 0; i < 2; i++) {
+        size_t room = sizeof text - 1 - used, size = strlen(parts[i]);
+        size = size < room ? size : room;
+        memcpy(text + used, parts[i], size);
+        used += size;
+    }
+    text[used] = 0;
     memcpy(message, text, sizeof message);
     return code;
 }

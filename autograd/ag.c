@@ -1,0 +1,263 @@
+#include "autograd/ag.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/op.h"
+
+typedef struct tensor_list {
+    tensor **item;
+    int      count, capacity;
+} tensor_list;
+
+struct ag {
+    device     *dev;
+    arena       nodes;    /* tensors' and calls' structs of this step */
+    err         status;
+    op_call   **tape;
+    int         taped, tape_capacity;
+    tensor_list live;     /* step tensors whose reference the open scopes hold, oldest first */
+    tensor_list borrowed; /* tensors from outside the graph that got a gradient buffer from it */
+};
+
+static void list_add(tensor_list *l, tensor *t)
+{
+    if (l->count == l->capacity) {
+        l->capacity = l->capacity ? 2 * l->capacity : 256;
+        l->item = heap_grow(l->item, (size_t)l->capacity * sizeof *l->item);
+    }
+    l->item[l->count++] = t;
+}
+
+ag *ag_new(device *dev)
+{
+    ag *g = heap_get(sizeof *g);
+    *g = (ag){.dev = dev};
+    return g;
+}
+
+void ag_free(ag *g)
+{
+    if (!g)
+        return;
+    ag_reset(g);
+    arena_free(&g->nodes);
+    free(g->tape);
+    free(g->live.item);
+    free(g->borrowed.item);
+    free(g);
+}
+
+static void release_call(op_call *c)
+{
+    for (int i = 0; i < OP_MAX_SAVED; i++)
+        tensor_release(c->saved[i]);
+    memset(c->saved, 0, sizeof c->saved);
+    if (c->out->grad)
+        tensor_release(c->out->grad);
+}
+
+void ag_reset(ag *g)
+{
+    for (int i = 0; i < g->taped; i++)
+        release_call(g->tape[i]);
+    g->taped = 0;
+    for (int i = 0; i < g->live.count; i++)
+        tensor_release(g->live.item[i]);
+    g->live.count = 0;
+    for (int i = 0; i < g->borrowed.count; i++) {
+        tensor_release(g->borrowed.item[i]->grad);
+        g->borrowed.item[i]->grad = NULL;
+    }
+    g->borrowed.count = 0;
+    arena_reset(&g->nodes);
+    g->status = OK;
+}
+
+err ag_status(const ag *g)
+{
+    return g->status;
+}
+
+err ag_fail(ag *g, err code)
+{
+    if (g->status == OK)
+        g->status = code;
+    return code;
+}
+
+device *ag_device(const ag *g)
+{
+    return g->dev;
+}
+
+arena *ag_arena(ag *g)
+{
+    return &g->nodes;
+}
+
+int64_t ag_tape_length(const ag *g)
+{
+    return g->taped;
+}
+
+int ag_scope_open(ag *g)
+{
+    return g->live.count;
+}
+
+tensor *ag_scope_close(ag *g, int scope, tensor *result)
+{
+    CHECK(scope >= 0 && scope <= g->live.count, "scope %d of %d live tensors", scope, g->live.count);
+    bool inside = false;
+    for (int i = scope; i < g->live.count; i++) {
+        if (g->live.item[i] == result)
+            inside = true;
+        else
+            tensor_release(g->live.item[i]);
+    }
+    g->live.count = scope;
+    if (inside)
+        list_add(&g->live, result);
+    return result;
+}
+
+tensor *ag_input(ag *g, const char *name, dtype type, int ndim, const int64_t *dim, const void *host, dtype host_type)
+{
+    tensor *t = NULL;
+    if (g->status != OK)
+        return NULL;
+    if (ag_fail(g, tensor_new(&t, &g->nodes, g->dev, LIFE_STEP, name, type, ndim, dim)) != OK)
+        return NULL;
+    list_add(&g->live, t);
+    return ag_fail(g, tensor_upload(t, host, host_type)) == OK ? t : NULL;
+}
+
+/* ---- applying an op ---- */
+
+static bool inputs_present(const ag *g, const op_call *c)
+{
+    for (int i = 0; i < c->op->inputs; i++) {
+        if (c->in[i] || c->op->optional & (1u << i))
+            continue;
+        CHECK(g->status != OK, "%s: input %d is NULL", c->op->name, i);
+        return false;
+    }
+    return g->status == OK;
+}
+
+static bool needs_gradient(const op_call *c)
+{
+    for (int i = 0; i < c->op->inputs; i++)
+        if (c->in[i] && c->in[i]->needs_grad)
+            return true;
+    return false;
+}
+
+static err make_output(ag *g, op_call *c)
+{
+    tensor shape = {.type = c->in[0] ? c->in[0]->type : DT_F32};
+    TRY(c->op->shape(c, &shape));
+    if (c->op->view) {
+        c->out = tensor_view(&g->nodes, c->in[0], c->op->name);
+        tensor_set_shape(c->out, shape.ndim, shape.dim);
+    } else {
+        TRY(tensor_new(&c->out, &g->nodes, g->dev, LIFE_STEP, c->op->name, shape.type, shape.ndim, shape.dim));
+    }
+    list_add(&g->live, c->out);
+    return OK;
+}
+
+static void tape_add(ag *g, op_call *c)
+{
+    if (g->taped == g->tape_capacity) {
+        g->tape_capacity = g->tape_capacity ? 2 * g->tape_capacity : 1024;
+        g->tape = heap_grow(g->tape, (size_t)g->tape_capacity * sizeof *g->tape);
+    }
+    g->tape[g->taped++] = c;
+}
+
+tensor *ag_apply(ag *g, op_call call)
+{
+    if (!inputs_present(g, &call))
+        return NULL;
+    call.owner = &g->nodes;
+    call.records = needs_gradient(&call);
+    CHECK(!call.records || call.op->backward, "op %s has no backward but an input needs a gradient", call.op->name);
+    op_call *c = &call;
+    if (call.records) {
+        c = ARENA_NEW(&g->nodes, op_call);
+        *c = call;
+    }
+    if (ag_fail(g, make_output(g, c)) != OK)
+        return NULL;
+    c->out->needs_grad = c->out->recorded = c->records;
+    if (c->records)
+        tape_add(g, c); /* before forward: a failing forward must not leak what it saved */
+    return ag_fail(g, c->op->forward(g, c)) == OK ? c->out : NULL;
+}
+
+void op_save(op_call *c, int slot, tensor *t)
+{
+    CHECK(slot >= 0 && slot < OP_MAX_SAVED && !c->saved[slot], "%s: slot %d", c->op->name, slot);
+    if (c->records && t)
+        c->saved[slot] = tensor_view(c->owner, t, t->name);
+}
+
+err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim, const int64_t *dim, tensor **out)
+{
+    TRY(tensor_new(out, &g->nodes, g->dev, LIFE_STEP, name, type, ndim, dim));
+    list_add(&g->live, *out);
+    op_save(c, slot, *out);
+    return OK;
+}
+
+/* ---- backward ---- */
+
+err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add)
+{
+    tensor *t = c->in[i];
+    *grad = NULL;
+    *add = false;
+    if (!t || !t->needs_grad)
+        return OK;
+    if (!t->grad) {
+        TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, t->type, t->ndim, t->dim));
+        t->grad_fresh = true;
+        if (!t->recorded)
+            list_add(&g->borrowed, t);
+    }
+    *grad = t->grad;
+    *add = !t->grad_fresh;
+    t->grad_fresh = false;
+    return OK;
+}
+
+err ag_backward_seeded(ag *g)
+{
+    TRY(g->status);
+    for (int i = g->taped - 1; i >= 0; i--) {
+        op_call *c = g->tape[i];
+        bool reached = c->out->grad && !c->out->grad_fresh;
+        err e = reached ? c->op->backward(g, c) : OK;
+        release_call(c);
+        if (e != OK)
+            return ag_fail(g, e);
+    }
+    g->taped = 0;
+    return OK;
+}
+
+err ag_backward(ag *g, tensor *loss)
+{
+    TRY(g->status);
+    CHECK(tensor_count(loss) == 1 && loss->type == DT_F32, "backward needs an f32 scalar, got %s of %s",
+          tensor_shape_text(&g->nodes, loss), dtype_name(loss->type));
+    if (!loss->needs_grad)
+        return OK;
+    if (!loss->grad)
+        TRY(ag_fail(g, tensor_new(&loss->grad, &g->nodes, g->dev, LIFE_STEP, "dloss", DT_F32, loss->ndim, loss->dim)));
+    loss->grad_fresh = false;
+    TRY(ag_fail(g, g->dev->p->fill(g->dev, loss->grad, 1.0f)));
+    return ag_backward_seeded(g);
+}

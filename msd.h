@@ -1,0 +1,97 @@
+/* libmsd: MS-Diffusion in C. Everything the program `msd` does, as functions.
+ *
+ *     msd_generate_options o = msd_generate_defaults();
+ *     o.model = "sdxl/"; o.prompt = "a dog on the beach"; o.output = "dog.png";
+ *     int status = msd_generate(&o);
+ *     if (status) fprintf(stderr, "%s\n", msd_message());
+ *
+ * Every function returns the exit code of docs: 0 done, 2 usage or config, 3 dataset, 4 model files,
+ * 5 checkpoint or cache, 6 device, 7 I/O or disk full, 8 numeric, 9 distributed, 130/143 interrupted
+ * after a clean save; msd_message() then holds one line that says what, where, and what to do.
+ * Strings stay the caller's. Paths may be relative to the working directory unless said otherwise.
+ * Text results go to `out`; progress and warnings go to stderr. */
+#ifndef MSD_H
+#define MSD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+const char *msd_version(void); /* "0.1.0" */
+const char *msd_message(void); /* "error[E_SHAPE] ..."; this thread's last failure */
+
+/* The entry of `names` (ended by NULL) that a misspelt `word` most likely means, or NULL. */
+const char *msd_nearest(const char *word, const char *const *names);
+/* Composes the message of a usage error and returns 2. */
+int msd_usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Where and how to compute. Zero or NULL: automatic. */
+typedef struct msd_run {
+    const char *device;  /* "auto" (default), "cpu" */
+    const char *dtype;   /* "auto" (default: f32 on the cpu), "f32" */
+    int64_t     threads; /* 0: as many as this process may use */
+    bool        quiet;   /* no progress, no information lines; warnings stay */
+    bool        json;    /* machine-readable text on `out` where a command prints some */
+} msd_run;
+
+typedef struct msd_list { /* strings, e.g. every --set in order */
+    const char **item;
+    int          count;
+} msd_list;
+
+typedef struct msd_train_options {
+    msd_run     run;
+    const char *config;       /* RUN.yaml */
+    msd_list    set;          /* "train.steps=100" */
+    const char *resume;       /* "none" (default), "auto", or a step folder */
+    msd_list    allow_change; /* keys that may differ from the checkpoint's config */
+    const char *dump_batches; /* folder for every micro-batch as train_step's inputs, or NULL */
+} msd_train_options;
+int msd_train(const msd_train_options *o);
+
+/* Validates config, model folder and dataset; prints everything that is wrong at once. */
+int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out);
+
+typedef struct msd_generate_options {
+    msd_run     run;
+    const char *model, *image_encoder, *adapter; /* the last two NULL: plain SDXL */
+    msd_list    subjects;                        /* "image=F,phrase=T,box=x0,y0,x1,y1[,mask=F][,scale=S]" */
+    const char *prompt;
+    const char *negative_prompt;                 /* NULL: the reference's */
+    const char *output;                          /* OUT.png */
+    int64_t     width, height;                   /* 0: 1024, or the UNet's sample_size x VAE factor */
+    int64_t     steps, seed, batch_count;
+    double      cfg_scale, scale;
+    const char *sampling_method, *scheduler;
+    bool        drop_grounding;
+} msd_generate_options;
+msd_generate_options msd_generate_defaults(void);
+int msd_generate(const msd_generate_options *o);
+
+/* Writes an adapter file from a step folder, a run folder (its newest step) or an adapter file.
+ * The form follows dst's ending: .safetensors or .bin. dtype NULL: as stored. */
+int msd_export(const char *dst, const char *src, const char *dtype);
+/* Tensors, shapes, dtypes, metadata, and what kind of model it seems to be. */
+int msd_inspect(const char *path, bool json, FILE *out);
+
+/* A random pipeline folder with image encoder; size "tiny", "half" or "sdxl"; dtype "f32", "f16", "bf16". */
+int msd_synth(const char *folder, const char *size, uint64_t seed, const char *dtype, bool quiet);
+
+typedef struct msd_probe_options {
+    msd_run     run;
+    const char *module; /* "unet", "resampler", "train_step", ...: docs/FORMATS.md */
+    const char *model, *image_encoder, *adapter, *controlnet, *in, *out;
+    msd_list    set;    /* "key=value" */
+} msd_probe_options;
+int msd_probe(const msd_probe_options *o);
+
+/* One JSON array of 77 ids per line of `in`. which: 1 or 2, the tokenizer. */
+int msd_tokenize(const char *model, int64_t which, FILE *in, FILE *out);
+/* kind "clip" or "train"; writes pixel_values (and time_ids) to the safetensors file dst. size 0: 224 or 512. */
+int msd_preprocess(const char *kind, const char *image, int64_t size, const char *dst);
+
+/* Devices, library versions, memory, what is missing and how to get it. */
+int msd_doctor(bool json, FILE *out);
+
+#endif

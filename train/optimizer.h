@@ -1,0 +1,43 @@
+/* AdamW over a list of trainable tensors: f32 masters, moments and gradients in LIFE_STATE.
+ *
+ *     optimizer_begin(o);                 // gradients are empty
+ *     ... forward and backward, once or more ...
+ *     optimizer_norm(&norm, o);
+ *     optimizer_update(o, norm, max_norm, lr);
+ *
+ * A tensor that took no part has gradient zero: its moments and decay still run. */
+#ifndef MSD_TRAIN_OPTIMIZER_H
+#define MSD_TRAIN_OPTIMIZER_H
+
+#include "autograd/device.h"
+
+typedef struct parameter {
+    const char *name; /* as in adapter files */
+    tensor     *t;    /* f32, needs_grad */
+} parameter;
+
+typedef struct adamw {
+    float beta1, beta2, eps, weight_decay;
+} adamw;
+
+typedef struct optimizer {
+    device          *dev;
+    const parameter *param; /* borrowed */
+    int              count;
+    tensor         **m, **v; /* first and second moments */
+    adamw            how;
+    int64_t          updates; /* done so far */
+} optimizer;
+
+/* Allocates gradients and zeroed moments; structs live in `owner`, data until optimizer_free. */
+err  optimizer_new(optimizer **out, arena *owner, device *dev, const parameter *param, int count, adamw how);
+void optimizer_free(optimizer *o);
+
+void optimizer_begin(optimizer *o);
+/* sqrt of the sum of squares of all gradients, summed in f64 in the list's order. */
+err optimizer_norm(double *norm, const optimizer *o);
+/* Gradients x min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ (max_norm 0: no clipping),
+ * then one AdamW update (torch.optim.AdamW) with rate lr. */
+err optimizer_update(optimizer *o, double norm, double max_norm, double lr);
+
+#endif

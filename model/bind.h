@@ -10,25 +10,7 @@
 #ifndef MSD_MODEL_BIND_H
 #define MSD_MODEL_BIND_H
 
-#include "autograd/tensor.h"
-
-/* A weight as it lies in a file. `data` stays valid while the source is open. */
-typedef struct weight_view {
-    dtype       type; /* DTYPE_COUNT: a type no network takes; type_name says which */
-    const char *type_name;
-    int         ndim;
-    int64_t     dim[TENSOR_MAX_DIM]; /* of the first TENSOR_MAX_DIM dimensions */
-    const void *data;
-} weight_view;
-
-/* Where weights come from; model/ never opens a file. Filled by data/ (files) and by tests. */
-typedef struct weight_source weight_source;
-struct weight_source {
-    const char *label; /* for messages: "unet/diffusion_pytorch_model.safetensors" */
-    bool        (*find)(const weight_source *s, weight_view *out, const char *name);
-    size_t      count;
-    const char *(*name)(const weight_source *s, size_t i); /* i < count; for reporting unused ones */
-};
+#include "autograd/weights.h"
 
 /* How a weight lies in the file and on the device. */
 typedef enum weight_kind {

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Trains the reference implementation's modules on the batches of an msd run and compares the losses.
+
+    msd train run.yaml --dump-batches dump --set train.steps=20
+    python compare_train.py --model tiny --dump dump --run runs/one --reference MS-Diffusion
+
+MS-Diffusion is a checkout of the reference implementation. Prints the worst relative difference of
+the losses and of the weights after the last compared step; exits 1 when a loss differs by more than
+--tolerance (1e-4: f32 sums in another order, amplified by AdamW's division over the steps).
+"""
+import argparse, glob, json, os, sys
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+
+def import_reference(path):
+    import diffusers.pipelines.controlnet as controlnet
+    from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+    controlnet.MultiControlNetModel = MultiControlNetModel
+    sys.path.insert(0, path)
+    from msdiffusion.models.attention_processor import MaskedIPAttnProcessor2_0, AttnProcessor2_0
+    from msdiffusion.models.projection import Resampler
+    return Resampler, MaskedIPAttnProcessor2_0, AttnProcessor2_0
+
+
+def build(args, state):
+    from diffusers import UNet2DConditionModel
+    Resampler, Masked, Plain = import_reference(args.reference)
+    unet = UNet2DConditionModel.from_pretrained(os.path.join(args.model, "unet"), torch_dtype=torch.float32)
+    unet.requires_grad_(False)
+    p = {k[len("image_proj."):]: v for k, v in state.items() if k.startswith("image_proj.")}
+    depth = 1 + max(int(k.split(".")[1]) for k in p if k.startswith("layers."))
+    phrase_width = p["latent_proj.0.weight"].shape[1] - 64
+    dim = p["proj_in.weight"].shape[0]
+    resampler = Resampler(dim=dim, depth=depth, dim_head=64, heads=p["layers.0.0.to_q.weight"].shape[0] // 64,
+                          num_queries=p["grounding_latents"].shape[1], embedding_dim=p["proj_in.weight"].shape[1],
+                          output_dim=p["proj_out.weight"].shape[0],
+                          ff_mult=p["layers.0.1.1.weight"].shape[0] / dim, latent_init_mode="grounding",
+                          phrase_embeddings_dim=phrase_width, fourier_freqs=8)
+    resampler.load_state_dict(p, strict=True)
+    queries = p["grounding_latents"].shape[1]
+    processors = {}
+    for name, old in unet.attn_processors.items():
+        if name.endswith("attn1.processor"):
+            processors[name] = Plain()
+        else:
+            module = unet.get_submodule(name[:-len(".processor")])
+            processors[name] = Masked(hidden_size=module.to_q.out_features, cross_attention_dim=module.to_k.in_features,
+                                      scale=1.0, num_tokens=queries)
+    unet.set_attn_processor(processors)
+    layers = torch.nn.ModuleList(unet.attn_processors.values())
+    layers.load_state_dict({k[len("ms_adapter."):]: v for k, v in state.items() if k.startswith("ms_adapter.")}, strict=True)
+    return unet, resampler, layers
+
+
+def predict(unet, resampler, dummy, batch, alphas_cumprod):
+    t = batch["timesteps"].long()
+    abar = alphas_cumprod[t].view(-1, 1, 1, 1)
+    noisy = abar.sqrt() * batch["latents"] + (1 - abar).sqrt() * batch["noise"]
+    text = batch["encoder_hidden_states"]
+    B = text.shape[0]
+    S = batch["boxes"].shape[1] if "boxes" in batch else 0
+    if S == 0:
+        boxes = torch.zeros(B, 1, 4)
+        tokens = torch.zeros(B, resampler.num_queries, text.shape[-1])
+    else:
+        boxes = batch["boxes"]
+        hidden = batch["image_hidden"].flatten(0, 1)
+        grounding = {"boxes": boxes.flatten(0, 1), "phrase_embeds": batch["phrase_embeds"].flatten(0, 1),
+                     "drop_grounding_tokens": [int(v) for v in batch["drop_grounding_tokens"]]}
+        tokens = resampler(hidden, grounding_kwargs=grounding).reshape(B, -1, text.shape[-1])
+    states = torch.cat([text, dummy.repeat(B, 1, 1), tokens], dim=1)
+    return unet(noisy, t, states, added_cond_kwargs={"text_embeds": batch["text_embeds"], "time_ids": batch["time_ids"]},
+                cross_attention_kwargs={"boxes": boxes, "phrase_idxes": torch.zeros(B, max(S, 1), 2, dtype=torch.long)}).sample
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--model", required=True)
+    a.add_argument("--dump", required=True)
+    a.add_argument("--run", required=True)
+    a.add_argument("--reference", required=True)
+    a.add_argument("--steps", type=int, default=20)
+    a.add_argument("--tolerance", type=float, default=1e-4)
+    args = a.parse_args()
+
+    state = load_file(os.path.join(args.dump, "adapter-000000.safetensors"))
+    unet, resampler, layers = build(args, state)
+    dummy = state["dummy_image_tokens"]
+    config = yaml.safe_load(open(os.path.join(args.run, "config.yaml")))
+    o = config["optimizer"]
+    parameters = list(resampler.parameters()) + list(layers.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=float(o["lr"]), betas=tuple(map(float, o["betas"])), eps=float(o["eps"]),
+                                  weight_decay=float(o["weight_decay"]))
+    betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float32) ** 2
+    alphas_cumprod = torch.cumprod(1 - betas, 0)
+    ours = {r["step"]: r for r in map(json.loads, open(os.path.join(args.run, "log.jsonl")))}
+
+    worst = 0.0
+    for step in range(1, args.steps + 1):
+        files = sorted(glob.glob(os.path.join(args.dump, f"step-{step:06d}-*.safetensors")))
+        if not files:
+            break
+        total = 0.0
+        for file in files:
+            batch = load_file(file)
+            loss = torch.nn.functional.mse_loss(predict(unet, resampler, dummy, batch, alphas_cumprod), batch["noise"])
+            if loss.requires_grad:
+                (loss / len(files)).backward()
+            total += float(loss) / len(files)
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, float(config["train"]["max_grad_norm"])))
+        optimizer.step()
+        optimizer.zero_grad()
+        difference = abs(ours[step]["loss"] - total) / abs(total)
+        worst = max(worst, difference) if difference == difference else float("inf")
+        print(f"step {step:3d}  torch {total:.9f}  msd {ours[step]['loss']:.9f}  relative {difference:.2e}"
+              f"  norm {norm:.6f} / {ours[step]['grad_norm']:.6f}")
+    print(f"worst relative difference of the losses: {worst:.3e} ({100 * worst / args.tolerance:.1f} % of tolerance)")
+    sys.exit(not worst <= args.tolerance)
+
+
+if __name__ == "__main__":
+    main()

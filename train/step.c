@@ -1,0 +1,83 @@
+#include "train/step.h"
+
+#include <stdlib.h>
+
+/* (B,1,1,1) of a per-timestep coefficient, for broadcasting over the latents. */
+static tensor *per_sample(ag *g, const char *name, const float *by_timestep, const batch *b)
+{
+    float *value = ARENA_ARRAY(ag_arena(g), float, b->B);
+    for (int64_t i = 0; i < b->B; i++)
+        value[i] = by_timestep[(int64_t)b->timesteps[i]];
+    return ag_input(g, name, DT_F32, DIMS(b->B, 1, 1, 1), value, DT_F32);
+}
+
+static tensor *noisy_latents(ag *g, const noise_coefficients *s, const batch *b, tensor *noise)
+{
+    tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
+    return ag_add(g, ag_mul(g, latents, per_sample(g, "sqrt(alpha_bar)", s->signal, b)),
+                  ag_mul(g, noise, per_sample(g, "sqrt(1-alpha_bar)", s->noise, b)));
+}
+
+/* (B,S*N,X): the subjects' tokens, by the same resampler that generate runs. */
+static tensor *subject_tokens(ag *g, const ms_adapter *a, const batch *b)
+{
+    int64_t R = b->B * b->S;
+    int32_t *drop = ARENA_ARRAY(ag_arena(g), int32_t, R);
+    for (int64_t r = 0; r < R; r++)
+        drop[r] = b->drop_grounding[r / b->S];
+    tensor *tokens = resampler_forward(g, &a->image_proj,
+                                       ag_input(g, "image_hidden", DT_F32, DIMS(R, b->L, b->D), b->image_hidden, DT_F32),
+                                       ag_input(g, "phrase_embeds", DT_F32, DIMS(R, b->E), b->phrases, DT_F32),
+                                       ag_input(g, "boxes", DT_F32, DIMS(R, 4), b->boxes, DT_F32),
+                                       ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(R), drop, DT_I32));
+    return tokens ? ag_reshape(g, tokens, DIMS(b->B, b->S * tokens->dim[1], tokens->dim[2])) : NULL;
+}
+
+static tensor *predict_noise(ag *g, const step_models *m, const batch *b, tensor *noisy)
+{
+    unet_inputs in = {
+        .sample = noisy,
+        .timestep = ag_input(g, "timestep", DT_F32, DIMS(b->B), b->timesteps, DT_F32),
+        .encoder_hidden_states = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(b->B, b->T, b->X), b->text, DT_F32),
+        .text_embeds = ag_input(g, "text_embeds", DT_F32, DIMS(b->B, b->P), b->pooled, DT_F32),
+        .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(b->B, 6), b->time_ids, DT_F32),
+    };
+    if (!b->S)
+        return unet_forward(g, m->unet, &in, NULL);
+    adapter_inputs subjects = {
+        .adapter = m->adapter,
+        .ip_tokens = subject_tokens(g, m->adapter, b),
+        .boxes = ag_input(g, "boxes", DT_F32, DIMS(b->B, b->S, 4), b->boxes, DT_F32),
+        .scale = 1.0f,
+    };
+    return unet_forward(g, m->unet, &in, &subjects);
+}
+
+static err check_batch(const step_models *m, const batch *b)
+{
+    for (int64_t i = 0; i < b->B; i++)
+        if (!(b->timesteps[i] >= 0 && b->timesteps[i] < (float)m->schedule.count))
+            return err_set(E_SHAPE, "timesteps: %g of sample %lld is outside 0..%lld", (double)b->timesteps[i],
+                           (long long)i, (long long)m->schedule.count - 1);
+    return OK;
+}
+
+err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation)
+{
+    TRY(check_batch(m, b));
+    tensor *noise = ag_input(g, "noise", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->noise, DT_F32);
+    tensor *predicted = predict_noise(g, m, b, noisy_latents(g, &m->schedule, b, noise));
+    tensor *mean = ag_mse(g, predicted, noise);
+    tensor *share = accumulation > 1 ? ag_scale(g, mean, 1.0f / (float)accumulation) : mean;
+    err e = ag_status(g);
+    float value = 0;
+    if (e == OK)
+        e = tensor_download(&value, DT_F32, mean);
+    if (e == OK && noise_pred)
+        e = tensor_download(noise_pred, DT_F32, predicted);
+    if (e == OK)
+        e = ag_backward(g, share);
+    ag_reset(g);
+    *loss = value;
+    return e;
+}

@@ -1,0 +1,40 @@
+/* One training step's arithmetic: from encoder outputs to the loss and the gradients.
+ * Loss: mean squared error between predicted and true noise (facts: nothing else in the reference). */
+#ifndef MSD_TRAIN_STEP_H
+#define MSD_TRAIN_STEP_H
+
+#include "model/adapter.h"
+#include "model/unet.h"
+
+/* A micro-batch on the host. Arrays are contiguous, f32 unless said, images NHWC.
+ * B samples, S subjects (0: none has any), latents h x w x C, T text tokens of width X, pooled width P,
+ * image tokens L of width D, phrase width E. A sample with fewer subjects has zero boxes at the end. */
+typedef struct batch {
+    int64_t  B, S, h, w, C, T, X, P, L, D, E;
+    float   *latents, *noise;     /* (B,h,w,C): scaled latents, unit noise */
+    float   *timesteps;           /* (B) 0..999 */
+    float   *text, *pooled;       /* (B,T,X), (B,P) */
+    float   *time_ids;            /* (B,6) */
+    float   *image_hidden;        /* (B,S,L,D) */
+    float   *phrases;             /* (B,S,E) */
+    float   *boxes;               /* (B,S,4) normalised xyxy */
+    int32_t *drop_grounding;      /* (B) */
+} batch;
+
+typedef struct noise_coefficients {
+    const float *signal, *noise;  /* by timestep: sqrt(alpha_bar), sqrt(1 - alpha_bar) */
+    int64_t      count;
+} noise_coefficients;
+
+typedef struct step_models {
+    const unet       *unet;
+    const ms_adapter *adapter;
+    noise_coefficients schedule;
+} step_models;
+
+/* Forward and backward of one micro-batch: gradients of loss/accumulation are added into the trainable
+ * tensors. *loss is the micro-batch's mean. noise_pred (B,h,w,C) may be NULL. The graph g is reset.
+ * E_SHAPE when the batch does not fit the models. */
+err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);
+
+#endif

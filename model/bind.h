@@ -31,6 +31,8 @@ err bind_load_begin(binder **out, arena *owner, device *dev, dtype type, const w
 /* A binder that only calls visit for each name; slots stay untouched unless visit sets them. */
 err bind_walk_begin(binder **out, arena *owner, bind_visit visit, void *user);
 void *bind_user(binder *b);
+/* A visit for bind_walk_begin that releases each tensor and empties its slot: how a network is closed. */
+void bind_visit_release(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim);
 
 int  bind_enter(binder *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* adds ".part" to the path */
 void bind_leave(binder *b, int at);
@@ -44,7 +46,8 @@ void bind_ignore(binder *b, const char *name);
 bool bind_has(const binder *b, const char *path_leaf); /* does the source hold current path + "." + leaf */
 
 /* Ends the walk and frees b. E_MODEL with every missing, wrong-shaped, wrong-typed and unused tensor
- * (the first 20 of each kind and the counts) in one message. */
+ * (the first 20 of each kind and the counts) in one message, or the E_MEMORY that loading met; in both
+ * cases what was loaded is released and its slots are empty again. */
 err bind_end(binder *b);
 
 #endif

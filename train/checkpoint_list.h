@@ -1,0 +1,18 @@
+/* The step folders of a run: which there are, which is the newest good one, which may go. */
+#ifndef MSD_TRAIN_CHECKPOINT_LIST_H
+#define MSD_TRAIN_CHECKPOINT_LIST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+/* The newest valid step folder of a run (caller frees *folder; NULL when there is none). Invalid newer
+ * ones are passed over and said in warnings. *found: how many step folders there are, good or not. */
+err checkpoint_newest(char **folder, int *found, const char *run, logger *log);
+
+/* Removes all but the newest `keep` step folders; `good`, the one just verified, always stays. keep 0: removes none. */
+void checkpoint_rotate(const char *run, int64_t keep, int64_t good);
+
+#endif

@@ -150,9 +150,9 @@ static bool view_fits(binder *b, const weight_view *v, const char *path, int ndi
                                                 v->type_name ? v->type_name : dtype_name(v->type)));
         return false;
     }
-    bool same = v->ndim == ndim;
-    for (int i = 0; same && i < ndim; i++)
-        same = v->dim[i] == dim[i];
+    bool same = v->ndim >= ndim && v->ndim <= TENSOR_MAX_DIM;
+    for (int i = 0; same && i < v->ndim; i++)
+        same = v->dim[i] == (i < ndim ? dim[i] : 1); /* a linear layer may be stored as a 1x1 convolution */
     if (!same)
         find_problem(b, WRONG_SHAPE, arena_print(&b->text, "%s: file %s, model %s", path,
                                                  dims_text(&b->text, v->ndim, v->dim), dims_text(&b->text, ndim, dim)));
@@ -301,8 +301,16 @@ void bind_norm(binder *b, norm *m, const char *at, int64_t channels)
 
 void bind_ignore(binder *b, const char *name)
 {
-    if (b->source)
+    size_t length = strlen(name);
+    if (!b->source)
+        return;
+    if (!length || name[length - 1] != '*') {
         set_add(&b->used, arena_copy_string(&b->text, name));
+        return;
+    }
+    for (size_t i = 0; i < b->source->count; i++)
+        if (!strncmp(b->source->name(b->source, i), name, length - 1))
+            set_add(&b->used, arena_copy_string(&b->text, b->source->name(b->source, i)));
 }
 
 bool bind_has(const binder *b, const char *path_leaf)

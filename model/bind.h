@@ -36,12 +36,14 @@ void bind_visit_release(binder *b, tensor **slot, const char *path, weight_kind 
 
 int  bind_enter(binder *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* adds ".part" to the path */
 void bind_leave(binder *b, int at);
-/* dim is the shape in the file. leaf is joined to the path with a dot. */
+/* dim is the shape in the file, where further dimensions of 1 may follow (a linear layer stored as a 1x1 convolution).
+ * leaf is joined to the path with a dot. */
 void bind_tensor(binder *b, tensor **slot, const char *leaf, weight_kind kind, int ndim, const int64_t *dim);
 void bind_linear(binder *b, linear *m, const char *at, int64_t out, int64_t in, bool bias);
 void bind_conv(binder *b, conv *m, const char *at, int64_t out, int64_t in, int64_t kernel);
 void bind_norm(binder *b, norm *m, const char *at, int64_t channels);
-/* Tensors of the file that the network does not use but that are no mistake (position_ids). */
+/* Tensors of the file that the network does not use but that are no mistake (position_ids): a whole name, or the
+ * beginning of names and '*'. */
 void bind_ignore(binder *b, const char *name);
 bool bind_has(const binder *b, const char *path_leaf); /* does the source hold current path + "." + leaf */
 

@@ -1,0 +1,37 @@
+/* The transformer that CLIP's text and vision encoders share: pre-norm layers of self-attention and a two-layer MLP.
+ * Names of weights are transformers': layers.N.{layer_norm1,self_attn.{q,k,v,out}_proj,layer_norm2,mlp.{fc1,fc2}}. */
+#ifndef MSD_MODEL_CLIP_LAYERS_H
+#define MSD_MODEL_CLIP_LAYERS_H
+
+#include <jansson.h>
+
+#include "autograd/ag.h"
+#include "model/bind.h"
+
+typedef struct clip_layers_config {
+    int64_t hidden, intermediate, layers, heads; /* heads divide hidden */
+    unary   activation;                          /* hidden_act: UNARY_GELU or UNARY_QUICK_GELU */
+    float   eps;                                 /* layer_norm_eps */
+} clip_layers_config;
+
+typedef struct clip_layer {
+    norm   norm1, norm2;
+    linear q, k, v, out;
+    linear fc1, fc2;
+} clip_layer;
+
+/* hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act, layer_norm_eps. Absent keys take
+ * the values of *out, which the caller has set to the model's defaults (transformers leaves defaults out of nested
+ * configs). E_MODEL "where: key: found ..., expected ...". */
+err clip_layers_config_parse(clip_layers_config *out, const json_t *config, const char *where);
+/* A whole number that may be absent: then *out keeps its value. E_MODEL as above. */
+err clip_config_int(int64_t *out, const json_t *config, const char *key, const char *where, int64_t low, int64_t high);
+
+/* An array of config->layers layers in `owner`, bound at the current path as "encoder.layers.N". */
+clip_layer *clip_layers_bind(binder *b, arena *owner, const clip_layers_config *config);
+
+/* x (B,T,hidden) through layers [first, last) -> (B,T,hidden); x itself when first == last. */
+tensor *clip_layers_forward(ag *g, const clip_layer *layer, const clip_layers_config *config, tensor *x, int64_t first,
+                            int64_t last, bool causal);
+
+#endif

@@ -5,7 +5,7 @@
 
 #include "autograd/ag.h"
 
-enum { OP_MAX_INPUTS = 8, OP_MAX_SAVED = 4 };
+enum { OP_MAX_INPUTS = 8, OP_MAX_SAVED = 6 };
 
 typedef struct op op;
 typedef struct op_call {

@@ -78,6 +78,9 @@ int msd_inspect(const char *path, bool json, FILE *out);
 /* A random pipeline folder with image encoder; size "tiny", "half" or "sdxl"; dtype "f32", "f16", "bf16". */
 int msd_synth(const char *folder, const char *size, uint64_t seed, const char *dtype, bool quiet);
 
+/* A small dataset with two subjects a picture: of photographs in `photos`, or (NULL) of drawn shapes. */
+int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_t seed, bool quiet);
+
 typedef struct msd_probe_options {
     msd_run     run;
     const char *module; /* "unet", "resampler", "train_step", ...: docs/FORMATS.md */

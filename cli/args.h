@@ -45,6 +45,7 @@ int command_run(const command *c, int argc, char **argv);
     {"--quiet", 'q', ARG_FLAG, offsetof(type, run.quiet), NULL, false, "no progress and no information lines"}
 
 extern const command command_train, command_check, command_generate, command_export, command_inspect, command_synth,
-    command_probe, command_tokenize, command_preprocess, command_doctor;
+    command_probe, command_tokenize, command_preprocess, command_doctor,
+    command_demo_data;
 
 #endif

@@ -4,48 +4,20 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/json.h"
-
-err clip_config_int(int64_t *out, const json_t *config, const char *key, const char *where, int64_t low, int64_t high)
+void clip_layers_config_read(clip_layers_config *out, config_reader *r)
 {
-    if (!json_get_present(config, key))
-        return OK;
-    return err_as(json_get_int(out, config, key, where, low, high), E_MODEL);
-}
-
-static err parse_activation(unary *out, const json_t *config, const char *where)
-{
-    if (!json_get_present(config, "hidden_act"))
-        return OK;
-    const char *name = NULL;
-    TRY(err_as(json_get_text(&name, config, "hidden_act", where), E_MODEL));
-    if (!strcmp(name, "quick_gelu"))
-        *out = UNARY_QUICK_GELU;
-    else if (!strcmp(name, "gelu"))
-        *out = UNARY_GELU;
-    else
-        return err_set(E_MODEL, "%s: hidden_act: found \"%s\", expected quick_gelu or gelu", where, name);
-    return OK;
-}
-
-err clip_layers_config_parse(clip_layers_config *out, const json_t *config, const char *where)
-{
-    TRY(clip_config_int(&out->hidden, config, "hidden_size", where, 1, 1 << 16));
-    TRY(clip_config_int(&out->intermediate, config, "intermediate_size", where, 1, 1 << 18));
-    TRY(clip_config_int(&out->layers, config, "num_hidden_layers", where, 1, 1000));
-    TRY(clip_config_int(&out->heads, config, "num_attention_heads", where, 1, 1 << 12));
-    TRY(parse_activation(&out->activation, config, where));
-    if (json_get_present(config, "layer_norm_eps")) {
-        double eps = 0;
-        TRY(err_as(json_get_number(&eps, config, "layer_norm_eps", where), E_MODEL));
-        if (!(eps > 0 && eps < 1))
-            return err_set(E_MODEL, "%s: layer_norm_eps: found %g, expected a small positive number such as 1e-5", where, eps);
-        out->eps = (float)eps;
-    }
+    static const config_fixed activation = {"hidden_act", "\"gelu\"|\"quick_gelu\""};
+    out->hidden = config_int(r, "hidden_size", out->hidden, 1, 1 << 16);
+    out->intermediate = config_int(r, "intermediate_size", out->intermediate, 1, 1 << 18);
+    out->layers = config_int(r, "num_hidden_layers", out->layers, 1, 1000);
+    out->heads = config_int(r, "num_attention_heads", out->heads, 1, 1 << 12);
+    out->eps = (float)config_number(r, "layer_norm_eps", out->eps);
     if (out->hidden % out->heads)
-        return err_set(E_MODEL, "%s: num_attention_heads: %" PRId64 " heads do not divide hidden_size %" PRId64, where,
-                       out->heads, out->hidden);
-    return OK;
+        config_problem(r, "num_attention_heads: %" PRId64 " do not divide hidden_size %" PRId64, out->heads, out->hidden);
+    config_check_fixed(r, &activation, 1);
+    const char *name = json_string_value(json_object_get(r->object, "hidden_act"));
+    if (name)
+        out->activation = strcmp(name, "gelu") ? UNARY_QUICK_GELU : UNARY_GELU;
 }
 
 static void bind_layer(binder *b, clip_layer *l, const clip_layers_config *config)

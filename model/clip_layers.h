@@ -3,10 +3,9 @@
 #ifndef MSD_MODEL_CLIP_LAYERS_H
 #define MSD_MODEL_CLIP_LAYERS_H
 
-#include <jansson.h>
-
 #include "autograd/ag.h"
 #include "model/bind.h"
+#include "model/config_reader.h"
 
 typedef struct clip_layers_config {
     int64_t hidden, intermediate, layers, heads; /* heads divide hidden */
@@ -20,12 +19,10 @@ typedef struct clip_layer {
     linear fc1, fc2;
 } clip_layer;
 
-/* hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act, layer_norm_eps. Absent keys take
- * the values of *out, which the caller has set to the model's defaults (transformers leaves defaults out of nested
- * configs). E_MODEL "where: key: found ..., expected ...". */
-err clip_layers_config_parse(clip_layers_config *out, const json_t *config, const char *where);
-/* A whole number that may be absent: then *out keeps its value. E_MODEL as above. */
-err clip_config_int(int64_t *out, const json_t *config, const char *key, const char *where, int64_t low, int64_t high);
+/* Reads hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act and layer_norm_eps. Absent keys
+ * keep the values of *out, which the caller has set to the model's defaults: transformers leaves those out of nested
+ * configs. Problems stay with the reader. */
+void clip_layers_config_read(clip_layers_config *out, config_reader *r);
 
 /* An array of config->layers layers in `owner`, bound at the current path as "encoder.layers.N". */
 clip_layer *clip_layers_bind(binder *b, arena *owner, const clip_layers_config *config);

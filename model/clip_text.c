@@ -2,21 +2,20 @@
 
 #include <inttypes.h>
 
-#include "base/json.h"
-
 err clip_text_config_parse(clip_text_config *out, const json_t *config, const char *where, bool with_projection)
 {
-    *out = (clip_text_config){
-        .layers = {.hidden = 512, .intermediate = 2048, .layers = 12, .heads = 8, .activation = UNARY_QUICK_GELU, .eps = 1e-5f},
-        .vocabulary = 49408, .positions = 77, .projection = 512, .end_of_text = 49407};
-    TRY(clip_layers_config_parse(&out->layers, config, where));
-    TRY(clip_config_int(&out->vocabulary, config, "vocab_size", where, 1, 1 << 24));
-    TRY(clip_config_int(&out->positions, config, "max_position_embeddings", where, 1, 1 << 16));
-    TRY(clip_config_int(&out->projection, config, "projection_dim", where, 1, 1 << 16));
-    TRY(clip_config_int(&out->end_of_text, config, "eos_token_id", where, 0, 1 << 24));
-    if (!with_projection)
-        out->projection = 0;
-    return OK;
+    *out = (clip_text_config){.layers = {.hidden = 512, .intermediate = 2048, .layers = 12, .heads = 8,
+                                         .activation = UNARY_QUICK_GELU, .eps = 1e-5f}};
+    config_reader r = config_read(config, where);
+    clip_layers_config_read(&out->layers, &r);
+    out->vocabulary = config_int(&r, "vocab_size", 49408, 1, 1 << 24);
+    out->positions = config_int(&r, "max_position_embeddings", 77, 1, 1 << 16);
+    out->end_of_text = config_int(&r, "eos_token_id", 49407, 0, 1 << 24);
+    int64_t projection = config_int(&r, "projection_dim", 512, 0, 1 << 16);
+    if (with_projection && !projection)
+        config_problem(&r, "projection_dim: found 0, expected the width of text_projection");
+    out->projection = with_projection ? projection : 0;
+    return config_end(&r);
 }
 
 void clip_text_bind(binder *b, clip_text *m, arena *owner, const clip_text_config *config)
@@ -42,12 +41,13 @@ void clip_text_bind(binder *b, clip_text *m, arena *owner, const clip_text_confi
 static err check_ids(const clip_text *m, const int32_t *ids, int64_t batch, int64_t length)
 {
     if (length > m->config.positions || length < 1)
-        return err_set(E_SHAPE, "text encoder: input_ids have %" PRId64 " tokens, its max_position_embeddings is %" PRId64,
-                       length, m->config.positions);
+        return err_set(E_SHAPE, "text encoder: input_ids have %" PRId64 " tokens, its max_position_embeddings is %"
+                       PRId64, length, m->config.positions);
     for (int64_t i = 0; i < batch * length; i++)
         if (ids[i] < 0 || ids[i] >= m->config.vocabulary)
-            return err_set(E_MODEL, "text encoder: token id %" PRId32 " at place %" PRId64 ", but its vocab_size is %" PRId64
-                           "; the tokenizer and the encoder do not belong together", ids[i], i % length, m->config.vocabulary);
+            return err_set(E_MODEL, "text encoder: token id %" PRId32 " at place %" PRId64 ", but its vocab_size is %"
+                           PRId64 "; the tokenizer and the encoder do not belong together", ids[i], i % length,
+                           m->config.vocabulary);
     return OK;
 }
 
@@ -84,8 +84,8 @@ static tensor *embed(ag *g, const clip_text *m, const int32_t *ids, int64_t batc
     return ag_scope_close(g, scope, x);
 }
 
-err clip_text_forward(clip_text_output *out, ag *g, const clip_text *m, const int32_t *ids, int64_t batch, int64_t length,
-                      unsigned wanted)
+err clip_text_forward(clip_text_output *out, ag *g, const clip_text *m, const int32_t *ids, int64_t batch,
+                      int64_t length, unsigned wanted)
 {
     *out = (clip_text_output){0};
     CHECK(m->config.projection > 0 || !(wanted & CLIP_TEXT_EMBEDS), "text_embeds of a text encoder without projection");

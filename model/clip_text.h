@@ -12,11 +12,11 @@ typedef struct clip_text_config {
     int64_t vocabulary;  /* vocab_size */
     int64_t positions;   /* max_position_embeddings */
     int64_t projection;  /* projection_dim; 0: the model has none */
-    int64_t end_of_text; /* eos_token_id; 2 means: pool at the largest id (facts.md 5, transformers' rule for old files) */
+    int64_t end_of_text; /* eos_token_id; 2 means: pool at the largest id, transformers' rule for old files */
 } clip_text_config;
 
 /* `where` names the file in messages. with_projection: CLIPTextModelWithProjection. Absent keys take transformers'
- * defaults. E_MODEL names the key. */
+ * defaults. E_MODEL names every key that is wrong. */
 err clip_text_config_parse(clip_text_config *out, const json_t *config, const char *where, bool with_projection);
 
 typedef struct clip_text {
@@ -42,7 +42,7 @@ typedef struct clip_text_output { /* NULL where not wanted */
 
 /* ids: host (B,T), T <= positions. wanted: CLIP_TEXT_ flags; what is not needed for them is not computed.
  * E_SHAPE: T too long; E_MODEL: an id outside the vocabulary (tokenizer and encoder do not belong together). */
-err clip_text_forward(clip_text_output *out, ag *g, const clip_text *m, const int32_t *ids, int64_t batch, int64_t length,
-                      unsigned wanted);
+err clip_text_forward(clip_text_output *out, ag *g, const clip_text *m, const int32_t *ids, int64_t batch,
+                      int64_t length, unsigned wanted);
 
 #endif

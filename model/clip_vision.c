@@ -2,8 +2,6 @@
 
 #include <inttypes.h>
 
-#include "base/json.h"
-
 static int64_t patch_count(const clip_vision_config *config)
 {
     int64_t side = config->image_size / config->patch_size;
@@ -12,23 +10,24 @@ static int64_t patch_count(const clip_vision_config *config)
 
 err clip_vision_config_parse(clip_vision_config *out, const json_t *config, const char *where)
 {
-    *out = (clip_vision_config){
-        .layers = {.hidden = 768, .intermediate = 3072, .layers = 12, .heads = 12, .activation = UNARY_QUICK_GELU, .eps = 1e-5f},
-        .image_size = 224, .patch_size = 32, .channels = 3, .projection = 512};
-    TRY(clip_config_int(&out->projection, config, "projection_dim", where, 1, 1 << 16));
-    if (json_get_present(config, "vision_config"))
-        TRY(err_as(json_get_object(&config, config, "vision_config", where), E_MODEL));
-    else if (json_get_present(config, "vocab_size"))
-        return err_set(E_MODEL, "%s: vocab_size: this is a text encoder; expected a CLIP picture encoder", where);
-    TRY(clip_layers_config_parse(&out->layers, config, where));
-    TRY(clip_config_int(&out->image_size, config, "image_size", where, 1, 1 << 13));
-    TRY(clip_config_int(&out->patch_size, config, "patch_size", where, 1, 1 << 13));
-    TRY(clip_config_int(&out->channels, config, "num_channels", where, 1, 64));
-    TRY(clip_config_int(&out->projection, config, "projection_dim", where, 1, 1 << 16));
+    *out = (clip_vision_config){.layers = {.hidden = 768, .intermediate = 3072, .layers = 12, .heads = 12,
+                                           .activation = UNARY_QUICK_GELU, .eps = 1e-5f}};
+    config_reader r = config_read(config, where);
+    const json_t *nested = json_object_get(config, "vision_config");
+    int64_t       projection = config_int(&r, "projection_dim", 512, 1, 1 << 16);
+    if (json_is_object(nested))
+        r.object = nested;
+    else if (json_object_get(config, "vocab_size"))
+        config_problem(&r, "vocab_size: this is a text encoder; give CLIP's picture encoder");
+    clip_layers_config_read(&out->layers, &r);
+    out->image_size = config_int(&r, "image_size", 224, 1, 1 << 13);
+    out->patch_size = config_int(&r, "patch_size", 32, 1, 1 << 13);
+    out->channels = config_int(&r, "num_channels", 3, 1, 64);
+    out->projection = config_int(&r, "projection_dim", projection, 1, 1 << 16);
     if (out->image_size < out->patch_size)
-        return err_set(E_MODEL, "%s: patch_size: found %" PRId64 ", larger than image_size %" PRId64, where,
-                       out->patch_size, out->image_size);
-    return OK;
+        config_problem(&r, "patch_size: found %" PRId64 ", larger than image_size %" PRId64, out->patch_size,
+                       out->image_size);
+    return config_end(&r);
 }
 
 static const char *known_encoder(int64_t hidden)
@@ -114,8 +113,8 @@ err clip_vision_forward(clip_vision_output *out, ag *g, const clip_vision *m, te
     CHECK(!want_embeds || m->projection.w, "image_embeds of a picture encoder bound without head");
     if (pixel_values->ndim != 4 || pixel_values->dim[1] != size || pixel_values->dim[2] != size ||
         pixel_values->dim[3] != m->config.channels)
-        return err_set(E_SHAPE, "picture encoder: pixel_values (B,H,W,C) are %s, its image_size is %" PRId64
-                       " with %" PRId64 " channels", tensor_shape_text(ag_arena(g), pixel_values), size, m->config.channels);
+        return err_set(E_SHAPE, "picture encoder: pixel_values (B,H,W,C) are %s, its image_size is %" PRId64 " with %"
+                       PRId64 " channels", tensor_shape_text(ag_arena(g), pixel_values), size, m->config.channels);
     int     scope = ag_scope_open(g);
     tensor *x = embed(g, m, pixel_values);
     x = ag_scope_close(g, scope, clip_layers_forward(g, m->layer, config, x, 0, config->layers - 1, false));

@@ -15,7 +15,7 @@ typedef struct clip_vision_config {
 } clip_vision_config;
 
 /* config.json of a vision model, or of a whole CLIP model, whose vision_config then counts. `where` names the file in
- * messages. Absent keys take transformers' defaults. E_MODEL names the key. */
+ * messages. Absent keys take transformers' defaults. E_MODEL names every key that is wrong. */
 err clip_vision_config_parse(clip_vision_config *out, const json_t *config, const char *where);
 
 /* Whether this encoder's hidden_size is the width an adapter was made for (1664: OpenCLIP ViT-bigG/14). E_MODEL names
@@ -41,7 +41,8 @@ typedef struct clip_vision_output {
     tensor *embeds;      /* (B,P) image_embeds, or NULL when not wanted */
 } clip_vision_output;
 
-/* pixel_values (B,image_size,image_size,channels), normalised as CLIP wants them. E_SHAPE when they have another size. */
+/* pixel_values (B,image_size,image_size,channels), normalised as CLIP wants them. E_SHAPE when they have another size:
+ * position embeddings are not stretched. */
 err clip_vision_forward(clip_vision_output *out, ag *g, const clip_vision *m, tensor *pixel_values, bool want_embeds);
 
 #endif

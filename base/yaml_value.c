@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,9 +75,9 @@ static bool is_number(const char *text)
 bool yaml_int(int64_t *out, problems *p, const yaml_node *n, const char *key, int64_t low, int64_t high)
 {
     if (n->kind == YAML_SCALAR && n->plain && is_whole(n->text)) {
-        int64_t value = strtoll(n->text, NULL, 10); /* too long a number becomes INT64_MIN or _MAX and errs below */
-        size_t length = strlen(n->text);
-        if (value >= low && value <= high && (length < 19 || (value != INT64_MAX && value != INT64_MIN))) {
+        errno = 0;
+        int64_t value = strtoll(n->text, NULL, 10);
+        if (errno == 0 && value >= low && value <= high) {
             *out = value;
             return true;
         }

@@ -144,6 +144,8 @@ static void test_whole_numbers(void **state)
     assert_int_equal(value, 100);
     assert_true(yaml_int(&value, &p, root->pair[1].value, "b", -5, 5));
     assert_int_equal(value, -5);
+    assert_true(yaml_int(&value, &p, root->pair[2].value, "c", 0, INT64_MAX));
+    assert_true(value == INT64_MAX);
     assert_false(yaml_int(&value, &p, root->pair[3].value, "d", 0, INT64_MAX));
     parse(&p, "");
     yaml_int(&value, &p, root->pair[1].value, "train.steps", 1, 100);

@@ -1,0 +1,52 @@
+/* The adapter: all that is trained. A resampler that turns pictures of subjects into tokens, and for each
+ * cross-attention of the UNet one pair of projections that lets it attend to them (facts.md 1). */
+#ifndef MSD_MODEL_ADAPTER_H
+#define MSD_MODEL_ADAPTER_H
+
+#include "model/resampler.h"
+#include "model/unet_config.h"
+
+struct unet;
+
+/* Keys and values of the subjects' tokens in one cross-attention; no bias. */
+typedef struct adapter_pair {
+    linear k, v; /* to_k_ip, to_v_ip (channels, out_width) */
+} adapter_pair;
+
+enum { ADAPTER_DUMMY_TOKENS = 4 };
+
+typedef struct ms_adapter {
+    resampler     image_proj;
+    adapter_pair *pair;  /* pairs of them; pair[i] is ms_adapter.<2i+1> in files: self-attentions take the even places */
+    const int64_t *channels; /* of each pair */
+    int64_t       pairs;
+    tensor       *dummy; /* dummy_image_tokens (1,4,out_width): in the files, never computed with, not trained */
+} ms_adapter;
+
+/* The channels of every cross-attention of a UNet, in the order of its attention processors: down_blocks, up_blocks,
+ * mid_block. Returns how many; *channels lives in `owner`. */
+int64_t adapter_channels(const int64_t **channels, arena *owner, const unet_config *config);
+
+/* Sizes of an adapter file, from the shapes of its tensors. E_MODEL names what is missing or does not fit together. */
+err adapter_sizes_read(resampler_sizes *out, const weight_source *source);
+
+/* Names every tensor, in the order of the reference's dict: image_proj.*, ms_adapter.<i>.*, dummy_image_tokens. *a has to
+ * be zero or bound before with the same sizes; its arrays live in `owner`. */
+void adapter_bind(binder *b, ms_adapter *a, arena *owner, const resampler_sizes *sizes, const int64_t *channels,
+                  int64_t pairs);
+
+/* Loads an adapter for a UNet; trainable: f32, LIFE_STATE, with gradients but for the dummy tokens. Everything that
+ * does not fit is named in one E_MODEL. */
+err adapter_load(ms_adapter *a, arena *owner, device *dev, dtype type, const weight_source *source,
+                 const unet_config *config, bool trainable);
+
+/* A new adapter, trainable: Linear layers U(+-1/sqrt(in)) for weights and biases (torch's own initialisation),
+ * grounding_latents N(0,1)/sqrt(dim), norms 1 and 0, dummy tokens N(0,1), pairs copied from the text's to_k, to_v of the
+ * same cross-attention. Draws: DRAW_INIT of `seed`, the sample is the tensor's number in the walk. */
+err adapter_new(ms_adapter *a, arena *owner, device *dev, const resampler_sizes *sizes, const struct unet *u, uint64_t seed);
+
+/* Visits all tensors in file order: export, optimizer, lists of gradients. Those that are trained have needs_grad. */
+void adapter_walk(ms_adapter *a, bind_visit visit, void *user);
+void adapter_release(ms_adapter *a); /* its tensors; structs go with their arena */
+
+#endif

@@ -1,0 +1,56 @@
+/* SDXL's UNet (diffusers' UNet2DConditionModel), with the adapter behind one optional argument. The same function runs
+ * plain SDXL, training and inference. */
+#ifndef MSD_MODEL_UNET_H
+#define MSD_MODEL_UNET_H
+
+#include "model/adapter.h"
+#include "model/resnet.h"
+#include "model/transformer.h"
+#include "model/unet_config.h"
+
+typedef struct unet_block {
+    resnet      *resnet;      /* layers of them */
+    transformer *transformer; /* the same number, or NULL */
+    conv         sampler;     /* downsamplers.0.conv or upsamplers.0.conv; w is NULL in the last block */
+} unet_block;
+
+typedef struct unet {
+    unet_config config;
+    conv        conv_in, conv_out;
+    linear      time_in, time_out; /* time_embedding.linear_1, .linear_2 */
+    linear      add_in, add_out;   /* add_embedding.linear_1, .linear_2 */
+    unet_block  down[UNET_MAX_LEVELS], up[UNET_MAX_LEVELS];
+    resnet      mid_first, mid_second;
+    transformer mid;
+    norm        norm_out;          /* conv_norm_out */
+} unet;
+
+/* Names every weight; arrays live in `owner`. *u has to be zero or bound before with the same config. */
+void unet_bind(binder *b, unet *u, arena *owner, const unet_config *config);
+void unet_release(unet *u); /* its weights */
+
+/* Cross-attention i in the order of adapter_channels. */
+const attention_layer *unet_cross_attention(const unet *u, int64_t i);
+
+typedef struct unet_inputs {
+    tensor *sample;                /* (B,h,w,in_channels); any h, w >= 1 */
+    tensor *timestep;              /* f32 (B) */
+    tensor *encoder_hidden_states; /* (B,T,text_width) */
+    tensor *text_embeds;           /* (B,pooled_width) */
+    tensor *time_ids;              /* f32 (B,6) */
+} unet_inputs;
+
+/* A samples with subjects, A <= B: samples A, A+1, ... get no image attention (the unconditional half of guidance). */
+typedef struct adapter_inputs {
+    const ms_adapter *adapter;
+    tensor *ip_tokens;      /* (A,S*N,text_width): what the resampler gave; S subjects of N tokens */
+    tensor *boxes;          /* f32 (A,S,4) normalised xyxy; a zero box covers nothing */
+    tensor *subject_scales; /* f32 (S) or NULL: replaces scale, one for each subject */
+    float   scale;
+} adapter_inputs;
+
+/* Predicted noise (B,h,w,out_channels). subjects may be NULL. NULL on error, which is kept in g: E_SHAPE names the input
+ * that does not fit, with both shapes. */
+tensor *unet_forward(ag *g, const unet *u, const unet_inputs *in, const adapter_inputs *subjects);
+
+#endif

@@ -157,7 +157,7 @@ err file_sha256(char hex[65], const char *path)
     struct stat about;
     int fd;
     TRY(open_regular(&fd, &about, path));
-    hash *h = hash_start();
+    hash_state *h = hash_start();
     char *chunk = heap_get(CHUNK);
     size_t size = 0;
     err result;

@@ -4,20 +4,20 @@
 
 #include "base/error.h"
 
-hash *hash_start(void)
+hash_state *hash_start(void)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     CHECK(context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1, "OpenSSL has no SHA-256");
-    return (hash *)context;
+    return (hash_state *)context;
 }
 
-void hash_add(hash *h, const void *bytes, size_t size)
+void hash_add(hash_state *h, const void *bytes, size_t size)
 {
     int done = EVP_DigestUpdate((EVP_MD_CTX *)h, bytes, size);
     CHECK(done == 1, "SHA-256 of %zu bytes", size);
 }
 
-void hash_end(char hex[65], hash *h)
+void hash_end(char hex[65], hash_state *h)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int size = 0;
@@ -29,7 +29,7 @@ void hash_end(char hex[65], hash *h)
 
 void hash_memory(char hex[65], const void *bytes, size_t size)
 {
-    hash *h = hash_start();
+    hash_state *h = hash_start();
     hash_add(h, bytes, size);
     hash_end(hex, h);
 }

@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct hash hash;
-hash *hash_start(void);                                  /* freed by hash_end */
-void  hash_add(hash *h, const void *bytes, size_t size);
-void  hash_end(char hex[65], hash *h);                   /* 64 lower-case hex digits and NUL */
+typedef struct hash_state hash_state;
+hash_state *hash_start(void); /* freed by hash_end */
+void        hash_add(hash_state *h, const void *bytes, size_t size);
+void        hash_end(char hex[65], hash_state *h); /* 64 lower-case hex digits and NUL */
 
 void hash_memory(char hex[65], const void *bytes, size_t size);
 

@@ -32,24 +32,31 @@ static bool too_deep(int *line, const char *text, size_t size)
     return false;
 }
 
+/* "name:LINE:COLUMN: text", or "text (column N)" for a value without a name. */
+static err refuse(const char *name, int line, int column, const char *text)
+{
+    if (!name)
+        return err_set(E_FORMAT, "%s (column %d)", text, column);
+    return err_set(E_FORMAT, "%s:%d:%d: %s", name, line, column, text);
+}
+
 err json_text_parse(json_t **out, const char *text, size_t size, const char *name, json_duplicates duplicates)
 {
     *out = NULL;
     int line;
     if (size == 0)
-        return err_set(E_FORMAT, "%s: empty, expected JSON", name);
+        return refuse(name, 1, 1, "empty, expected JSON");
     if (size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3))
-        return err_set(E_FORMAT, "%s: begins with a byte order mark; save it as UTF-8 without BOM", name);
+        return refuse(name, 1, 1, "begins with a byte order mark; save it as UTF-8 without BOM");
     if (too_deep(&line, text, size))
-        return err_set(E_FORMAT, "%s:%d: nested deeper than %d levels", name, line, (int)JSON_DEPTH);
+        return refuse(name, line, 1, "nested too deep for a file of this kind");
     json_error_t error;
     size_t flags = JSON_DECODE_ANY | (duplicates == JSON_REFUSE_DUPLICATES ? JSON_REJECT_DUPLICATES : 0);
     json_t *value = json_loadb(text, size, flags, &error);
     if (!value) {
-        char reason[2 * JSON_ERROR_TEXT_LENGTH];
-        text_escaped(reason, sizeof reason, error.text);
-        return err_set(E_FORMAT, "%s:%d:%d: not JSON: %s", name, error.line > 0 ? error.line : 1,
-                       error.column > 0 ? error.column : 1, reason);
+        char reason[2 * JSON_ERROR_TEXT_LENGTH], whole[2 * JSON_ERROR_TEXT_LENGTH + 16];
+        snprintf(whole, sizeof whole, "not JSON: %s", text_escaped(reason, sizeof reason, error.text));
+        return refuse(name, error.line > 0 ? error.line : 1, error.column > 0 ? error.column : 1, whole);
     }
     *out = value;
     return OK;

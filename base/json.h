@@ -14,7 +14,7 @@ enum { JSON_DEPTH = 64 }; /* deepest nesting accepted */
 
 typedef enum json_duplicates { JSON_KEEP_LAST, JSON_REFUSE_DUPLICATES } json_duplicates;
 
-/* `name` stands in messages: "name:LINE:COLUMN: ..." (E_FORMAT). Refused: BOM, not UTF-8, NUL, deeper than JSON_DEPTH, numbers beyond
+/* `name` stands in messages: "name:LINE:COLUMN: ..." (E_FORMAT); NULL for one line of many: "... (column N)". Refused: BOM, not UTF-8, NUL, deeper than JSON_DEPTH, numbers beyond
  * int64 or double, anything behind the value. The top may be any value. */
 err json_text_parse(json_t **out, const char *text, size_t size, const char *name, json_duplicates duplicates);
 /* The same from a file of at most `limit` bytes; E_IO, E_FORMAT. */

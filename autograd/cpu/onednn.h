@@ -1,0 +1,34 @@
+/* oneDNN behind two calls: a matrix product and a convolution. Primitives are made once per shape and
+ * kept; their scratch comes from the device's allocator. */
+#ifndef MSD_AUTOGRAD_CPU_ONEDNN_H
+#define MSD_AUTOGRAD_CPU_ONEDNN_H
+
+#include "autograd/device.h"
+
+typedef struct onednn onednn;
+
+err  onednn_open(onednn **out);
+void onednn_close(onednn *o);
+
+/* A matrix by its strides (elements): element (i, j) lies at data[i * row + j * column]. */
+typedef struct matrix {
+    const float *data;
+    int64_t      row, column;
+} matrix;
+
+/* y (m,n), contiguous = a (m,k) @ b (k,n) [+ bias (n)] [+ y, if add]. All f32. */
+err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n, bool add);
+
+typedef struct conv_shape {
+    int64_t       batch, height, width, in;      /* x (B,H,W,I) */
+    int64_t       out_height, out_width, out;    /* y (B,OH,OW,O) */
+    int64_t       kernel_height, kernel_width;   /* w (O,KH,KW,I) */
+    conv_geometry geometry;
+} conv_shape;
+
+/* y = conv(x, w) [+ bias] [+ y, if add] */
+err onednn_conv(device *d, float *y, const float *x, const float *w, const float *bias, const conv_shape *s, bool add);
+/* dx = the data gradient of dy */
+err onednn_conv_dx(device *d, float *dx, const float *dy, const float *w, const conv_shape *s);
+
+#endif

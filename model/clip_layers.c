@@ -13,7 +13,8 @@ void clip_layers_config_read(clip_layers_config *out, config_reader *r)
     out->heads = config_int(r, "num_attention_heads", out->heads, 1, 1 << 12);
     out->eps = (float)config_number(r, "layer_norm_eps", out->eps);
     if (out->hidden % out->heads)
-        config_problem(r, "num_attention_heads: %" PRId64 " do not divide hidden_size %" PRId64, out->heads, out->hidden);
+        config_problem(r, "num_attention_heads: %" PRId64 " do not divide hidden_size %" PRId64, out->heads,
+                       out->hidden);
     config_check_fixed(r, &activation, 1);
     const char *name = json_string_value(json_object_get(r->object, "hidden_act"));
     if (name)
@@ -33,15 +34,15 @@ static void bind_layer(binder *b, clip_layer *l, const clip_layers_config *confi
     bind_linear(b, &l->fc2, "mlp.fc2", c, config->intermediate, true);
 }
 
-clip_layer *clip_layers_bind(binder *b, arena *owner, const clip_layers_config *config)
+void clip_layers_bind(binder *b, clip_layer **layer, arena *owner, const clip_layers_config *config)
 {
-    clip_layer *layer = ARENA_ARRAY(owner, clip_layer, config->layers);
+    if (!*layer)
+        *layer = ARENA_ARRAY(owner, clip_layer, config->layers);
     for (int64_t i = 0; i < config->layers; i++) {
         int at = bind_enter(b, "encoder.layers.%d", (int)i);
-        bind_layer(b, &layer[i], config);
+        bind_layer(b, &(*layer)[i], config);
         bind_leave(b, at);
     }
-    return layer;
 }
 
 /* x (B,T,C) -> x + out(attention(norm1(x))) */

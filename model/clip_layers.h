@@ -19,13 +19,14 @@ typedef struct clip_layer {
     linear fc1, fc2;
 } clip_layer;
 
-/* Reads hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act and layer_norm_eps. Absent keys
+/* Reads hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act, layer_norm_eps. Absent keys
  * keep the values of *out, which the caller has set to the model's defaults: transformers leaves those out of nested
  * configs. Problems stay with the reader. */
 void clip_layers_config_read(clip_layers_config *out, config_reader *r);
 
-/* An array of config->layers layers in `owner`, bound at the current path as "encoder.layers.N". */
-clip_layer *clip_layers_bind(binder *b, arena *owner, const clip_layers_config *config);
+/* Names config->layers layers at the current path as "encoder.layers.N". *layer is NULL, and then made in `owner`, or
+ * was made by an earlier walk with the same config. */
+void clip_layers_bind(binder *b, clip_layer **layer, arena *owner, const clip_layers_config *config);
 
 /* x (B,T,hidden) through layers [first, last) -> (B,T,hidden); x itself when first == last. */
 tensor *clip_layers_forward(ag *g, const clip_layer *layer, const clip_layers_config *config, tensor *x, int64_t first,

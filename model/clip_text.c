@@ -20,14 +20,14 @@ err clip_text_config_parse(clip_text_config *out, const json_t *config, const ch
 
 void clip_text_bind(binder *b, clip_text *m, arena *owner, const clip_text_config *config)
 {
-    *m = (clip_text){.config = *config};
+    m->config = *config;
     int64_t c = config->layers.hidden;
     bool    bare = bind_has(b, "embeddings.token_embedding.weight"); /* transformers 5 writes CLIPTextModel so */
     int     at = bare ? 0 : bind_enter(b, "text_model");
     bind_tensor(b, &m->token_embedding, "embeddings.token_embedding.weight", WEIGHT_PLAIN, DIMS(config->vocabulary, c));
     bind_tensor(b, &m->position_embedding, "embeddings.position_embedding.weight", WEIGHT_PLAIN,
                 DIMS(config->positions, c));
-    m->layer = clip_layers_bind(b, owner, &config->layers);
+    clip_layers_bind(b, &m->layer, owner, &config->layers);
     bind_norm(b, &m->final_norm, "final_layer_norm", c);
     if (!bare)
         bind_leave(b, at);
@@ -36,6 +36,19 @@ void clip_text_bind(binder *b, clip_text *m, arena *owner, const clip_text_confi
     else
         bind_ignore(b, "text_projection.weight");
     bind_ignore(b, bare ? "embeddings.position_ids" : "text_model.embeddings.position_ids");
+}
+
+void clip_text_release(clip_text *m)
+{
+    binder *b;
+    arena   unused = {0};
+    clip_text_config config = m->config;
+    if (!config.layers.hidden)
+        return;
+    CHECK(bind_walk_begin(&b, &unused, bind_visit_release, NULL) == OK, "%s", err_message());
+    clip_text_bind(b, m, &unused, &config);
+    CHECK(bind_end(b) == OK, "%s", err_message());
+    arena_free(&unused);
 }
 
 static err check_ids(const clip_text *m, const int32_t *ids, int64_t batch, int64_t length)

@@ -28,8 +28,10 @@ typedef struct clip_text {
     linear           projection;         /* (projection,C), no bias */
 } clip_text;
 
-/* Fills *m; names with "text_model." or, when the source has them so, without it. Arrays live in `owner`. */
+/* Names every weight, with "text_model." or, when the source has them so, without it; arrays live in `owner`. *m has to
+ * be zero or bound before with the same config. */
 void clip_text_bind(binder *b, clip_text *m, arena *owner, const clip_text_config *config);
+void clip_text_release(clip_text *m); /* its weights */
 
 enum { CLIP_TEXT_PENULTIMATE = 1, CLIP_TEXT_LAST = 2, CLIP_TEXT_POOLED = 4, CLIP_TEXT_EMBEDS = 8 };
 

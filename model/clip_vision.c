@@ -69,7 +69,7 @@ static void ignore_rest(binder *b, const char *prefix, bool with_head)
 
 void clip_vision_bind(binder *b, clip_vision *m, arena *owner, const clip_vision_config *config, bool with_head)
 {
-    *m = (clip_vision){.config = *config};
+    m->config = *config;
     int64_t c = config->layers.hidden, patch = config->patch_size;
     bool    bare = bind_has(b, "embeddings.class_embedding");
     int     at = bare ? 0 : bind_enter(b, "vision_model");
@@ -79,7 +79,7 @@ void clip_vision_bind(binder *b, clip_vision *m, arena *owner, const clip_vision
     bind_tensor(b, &m->position_embedding, "embeddings.position_embedding.weight", WEIGHT_PLAIN,
                 DIMS(1 + patch_count(config), c));
     bind_norm(b, &m->pre_norm, "pre_layrnorm", c); /* spelt so in the files */
-    m->layer = clip_layers_bind(b, owner, &config->layers);
+    clip_layers_bind(b, &m->layer, owner, &config->layers);
     if (with_head)
         bind_norm(b, &m->post_norm, "post_layernorm", c);
     if (!bare)
@@ -87,6 +87,19 @@ void clip_vision_bind(binder *b, clip_vision *m, arena *owner, const clip_vision
     if (with_head)
         bind_linear(b, &m->projection, "visual_projection", config->projection, c, false);
     ignore_rest(b, bare ? "" : "vision_model.", with_head);
+}
+
+void clip_vision_release(clip_vision *m)
+{
+    binder *b;
+    arena   unused = {0};
+    clip_vision_config config = m->config;
+    if (!config.layers.hidden)
+        return;
+    CHECK(bind_walk_begin(&b, &unused, bind_visit_release, NULL) == OK, "%s", err_message());
+    clip_vision_bind(b, m, &unused, &config, m->projection.w != NULL);
+    CHECK(bind_end(b) == OK, "%s", err_message());
+    arena_free(&unused);
 }
 
 /* pixels (B,S,S,channels) -> (B,L,C), normed */

@@ -32,9 +32,11 @@ typedef struct clip_vision {
     linear             projection;         /* (projection,C), no bias; NULL when bound without head */
 } clip_vision;
 
-/* Fills *m; names with "vision_model." or, when the source has them so, without it. with_head: post_layernorm and
- * visual_projection are needed; else they may be absent. The text half of a whole CLIP model's file is passed over. */
+/* Names every weight, with "vision_model." or, when the source has them so, without it; arrays live in `owner`.
+ * with_head: post_layernorm and visual_projection too; else they may be absent. The text half of a whole CLIP model's
+ * file is passed over. *m has to be zero or bound before in the same way. */
 void clip_vision_bind(binder *b, clip_vision *m, arena *owner, const clip_vision_config *config, bool with_head);
+void clip_vision_release(clip_vision *m); /* its weights */
 
 typedef struct clip_vision_output {
     tensor *penultimate; /* (B,L,C) hidden_states[-2], no norm */

@@ -39,7 +39,8 @@ static void bind_mid(binder *b, vae_half *half, const vae_config *config)
 static void bind_block(binder *b, vae_block *block, arena *owner, int64_t in, int64_t out, int64_t resnets)
 {
     block->resnets = resnets;
-    block->resnet = ARENA_ARRAY(owner, resnet, resnets);
+    if (!block->resnet)
+        block->resnet = ARENA_ARRAY(owner, resnet, resnets);
     for (int64_t i = 0; i < resnets; i++) {
         int at = bind_enter(b, "resnets.%d", (int)i);
         resnet_bind(b, &block->resnet[i], i ? out : in, out, 0);
@@ -89,7 +90,7 @@ static void bind_decoder(binder *b, vae_half *half, arena *owner, const vae_conf
 
 void vae_bind(binder *b, vae *m, arena *owner, const vae_config *config)
 {
-    *m = (vae){.config = *config};
+    m->config = *config;
     int64_t latent = config->latent_channels;
     bind_encoder(b, &m->encoder, owner, config);
     if (config->quant_conv)
@@ -97,6 +98,19 @@ void vae_bind(binder *b, vae *m, arena *owner, const vae_config *config)
     if (config->post_quant_conv)
         bind_conv(b, &m->post_quant, "post_quant_conv", latent, latent, 1);
     bind_decoder(b, &m->decoder, owner, config);
+}
+
+void vae_release(vae *m)
+{
+    binder *b;
+    arena   unused = {0};
+    vae_config config = m->config;
+    if (!config.blocks)
+        return;
+    CHECK(bind_walk_begin(&b, &unused, bind_visit_release, NULL) == OK, "%s", err_message());
+    vae_bind(b, m, &unused, &config);
+    CHECK(bind_end(b) == OK, "%s", err_message());
+    arena_free(&unused);
 }
 
 /* ---- forward ---- */

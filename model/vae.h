@@ -23,8 +23,8 @@ typedef struct vae_config {
     double  scaling_factor;
 } vae_config;
 
-/* `where` names the file in messages. Absent keys take diffusers' defaults. E_MODEL names every key that is wrong: other
- * block types, activations, shift_factor, latents_mean and latents_std are refused. */
+/* `where` names the file in messages. Absent keys take diffusers' defaults. E_MODEL names every key that is wrong:
+ * other block types, activations, shift_factor, latents_mean and latents_std are refused. */
 err vae_config_parse(vae_config *out, const json_t *config, const char *where);
 int64_t vae_factor(const vae_config *config); /* pixels a latent side: 8 in SDXL */
 
@@ -53,9 +53,11 @@ typedef struct vae {
     conv       quant, post_quant; /* 1x1; w is NULL where the config has none */
 } vae;
 
-/* Fills *m. Attention may have today's names (to_q ...) or the old ones (query, key, value, proj_attn), its matrices
- * may be stored as 1x1 convolutions. Arrays live in `owner`. */
+/* Names every weight; arrays live in `owner`. Attention may have today's names (to_q ...) or the old ones (query, key,
+ * value, proj_attn), its matrices may be stored as 1x1 convolutions. *m has to be zero or bound before with the same
+ * config. */
 void vae_bind(binder *b, vae *m, arena *owner, const vae_config *config);
+void vae_release(vae *m); /* its weights */
 
 /* sample (B,H,W,in_channels) in [-1,1] -> moments (B,H/8,W/8,2*latent_channels), rounded down at every halving.
  * E_SHAPE when a side is smaller than vae_factor or the channels differ. */

@@ -1,0 +1,152 @@
+#include "train/check.h"
+
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "data/hf_folder.h"
+#include "data/weights.h"
+#include "model/clip_text.h"
+#include "model/clip_vision.h"
+#include "model/unet_config.h"
+#include "model/vae.h"
+
+typedef err parse_config(const json_t *config, const char *where);
+
+static err parse_unet(const json_t *config, const char *where)
+{
+    unet_config out;
+    return unet_config_parse(&out, config, where);
+}
+
+static err parse_vae(const json_t *config, const char *where)
+{
+    vae_config out;
+    return vae_config_parse(&out, config, where);
+}
+
+static err parse_text(const json_t *config, const char *where)
+{
+    clip_text_config out;
+    return clip_text_config_parse(&out, config, where, false);
+}
+
+static err parse_text_2(const json_t *config, const char *where)
+{
+    clip_text_config out;
+    return clip_text_config_parse(&out, config, where, true);
+}
+
+static err parse_vision(const json_t *config, const char *where)
+{
+    clip_vision_config out;
+    return clip_vision_config_parse(&out, config, where);
+}
+
+static void note(problems *p, const run_config *c, const char *key, err failed)
+{
+    if (failed)
+        run_config_problem(p, c, err_as(failed, E_MODEL), key, "%s", err_message());
+}
+
+/* One network: its config.json, and the headers of its weights. component NULL: the folder is the network's own. */
+static void check_network(problems *p, const run_config *c, const char *key, const char *folder, const char *component,
+                          parse_config *parse)
+{
+    json_t *config;
+    err failed = hf_config(&config, folder, component);
+    if (failed == OK) {
+        char *where = hf_path(folder, component, "config.json");
+        failed = parse(config, where);
+        free(where);
+        json_decref(config);
+    }
+    note(p, c, key, failed);
+    weights *w;
+    failed = weights_open_component(&w, folder, component);
+    note(p, c, key, failed);
+    if (failed == OK)
+        weights_close(w);
+}
+
+static void check_tokenizer(problems *p, const run_config *c, const char *component)
+{
+    static const char *const names[] = {"vocab.json", "merges.txt"};
+    for (int i = 0; i < 2; i++) {
+        char *path = hf_path(c->model.base, component, names[i]);
+        if (!file_exists(path))
+            run_config_problem(p, c, E_MODEL, "model.base", "%s: no such file; the tokenizer needs vocab.json and merges.txt", path);
+        free(path);
+    }
+}
+
+static void check_base(problems *p, const run_config *c)
+{
+    static const struct {
+        const char   *component;
+        parse_config *parse;
+    } network[] = {{"unet", parse_unet}, {"vae", parse_vae}, {"text_encoder", parse_text}, {"text_encoder_2", parse_text_2}};
+    static const char *const tokenizer[] = {"tokenizer", "tokenizer_2"};
+    static const char *const all[] = {"unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", NULL};
+    note(p, c, "model.base", hf_check_components(c->model.base, all));
+    for (int i = 0; i < 4; i++) {
+        char *folder = path_join(c->model.base, network[i].component);
+        if (folder_exists(folder)) /* missing ones were named together */
+            check_network(p, c, "model.base", c->model.base, network[i].component, network[i].parse);
+        free(folder);
+    }
+    for (int i = 0; i < 2; i++) {
+        char *folder = path_join(c->model.base, tokenizer[i]);
+        if (folder_exists(folder))
+            check_tokenizer(p, c, tokenizer[i]);
+        free(folder);
+    }
+}
+
+void check_model(problems *p, const run_config *c)
+{
+    if (c->model.base && folder_exists(c->model.base))
+        check_base(p, c);
+    else if (c->model.base)
+        run_config_problem(p, c, E_MODEL, "model.base", "%s: no such folder; give the pipeline folder of SDXL", c->model.base);
+    if (c->model.image_encoder && folder_exists(c->model.image_encoder))
+        check_network(p, c, "model.image_encoder", c->model.image_encoder, NULL, parse_vision);
+    else if (c->model.image_encoder)
+        run_config_problem(p, c, E_MODEL, "model.image_encoder", "%s: no such folder; give the folder of a CLIP vision model",
+                           c->model.image_encoder);
+    if (!c->model.adapter)
+        return;
+    tensor_file adapter;
+    err failed = tensor_file_open(&adapter, c->model.adapter);
+    note(p, c, "model.adapter", failed);
+    if (failed == OK)
+        tensor_file_close(&adapter);
+}
+
+static void check_dataset(check_counts *counts, problems *p, const run_config *c)
+{
+    manifest m;
+    if (!file_exists(c->data.manifest)) { /* the line of RUN.yaml helps more than the path alone */
+        run_config_problem(p, c, E_DATASET, "data.manifest", "%s: no such file", c->data.manifest);
+        return;
+    }
+    manifest_load(&m, p, c->data.manifest, c->data.max_subjects);
+    counts->samples = m.count;
+    for (int64_t i = 0; i < m.count; i++)
+        counts->subjects += m.sample[i].subjects;
+    counts->pictures = check_pictures(p, &m);
+    manifest_free(&m);
+}
+
+void check_run(check_counts *counts, problems *p, const char *path, const char *const *sets, int set_count)
+{
+    *counts = (check_counts){0};
+    arena memory = {0};
+    run_config *c;
+    run_config_load(&c, &memory, p, path, sets, set_count); /* its result is in the problems */
+    if (c) {
+        check_model(p, c);
+        if (c->data.manifest)
+            check_dataset(counts, p, c);
+    }
+    arena_free(&memory);
+}

@@ -1,0 +1,131 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "data/image.h"
+#include "train/check.h"
+
+typedef struct picture {
+    const char *path; /* NULL: a free slot */
+    const char *wrong; /* why it cannot be used, or NULL */
+    err         code;
+    int         width, height;               /* upright */
+    int         stored_width, stored_height; /* before the EXIF turn */
+} picture;
+
+typedef struct looking {
+    problems       *p;
+    const manifest *m;
+    arena           memory;
+    picture        *table; /* open addressing: a file that many samples name is opened once */
+    uint64_t        slots, used;
+} looking;
+
+static picture *find_slot(picture *table, uint64_t slots, const char *path)
+{
+    uint64_t i = hash_fnv1a(path, strlen(path)) & (slots - 1);
+    while (table[i].path && strcmp(table[i].path, path) != 0)
+        i = (i + 1) & (slots - 1);
+    return &table[i];
+}
+
+static void grow_table(looking *l)
+{
+    uint64_t slots = l->slots ? 2 * l->slots : 1024;
+    picture *table = heap_get(slots * sizeof *table);
+    memset(table, 0, slots * sizeof *table);
+    for (uint64_t i = 0; i < l->slots; i++)
+        if (l->table[i].path)
+            *find_slot(table, slots, l->table[i].path) = l->table[i];
+    free(l->table);
+    l->table = table;
+    l->slots = slots;
+}
+
+static const picture *look_at(looking *l, const char *path)
+{
+    if (2 * l->used >= l->slots)
+        grow_table(l);
+    picture *slot = find_slot(l->table, l->slots, path);
+    if (slot->path)
+        return slot;
+    image_header header;
+    err failed = image_probe(&header, path, NULL);
+    *slot = (picture){.path = path, .code = err_as(failed, E_DATASET)};
+    l->used++;
+    if (failed) {
+        slot->wrong = arena_copy_string(&l->memory, err_message());
+        return slot;
+    }
+    slot->width = image_header_width(&header);
+    slot->height = image_header_height(&header);
+    slot->stored_width = header.width;
+    slot->stored_height = header.height;
+    return slot;
+}
+
+/* The picture when it is usable, else NULL and a problem at the sample's line. */
+static const picture *usable(looking *l, const sample *s, const char *key, const char *path)
+{
+    if (!path)
+        return NULL;
+    const picture *found = look_at(l, path);
+    if (!found->wrong)
+        return found;
+    problems_add(l->p, found->code, l->m->path, s->line, "%s: %s", key, found->wrong);
+    return NULL;
+}
+
+static void check_box(looking *l, const sample *s, const char *key, const double box[4], const picture *in)
+{
+    float fitted[4];
+    if (!in || s->units != BOX_PIXEL) /* of normalised boxes the manifest's reader has said everything */
+        return;
+    box_verdict verdict = box_fit(fitted, box, s->units, in->width, in->height);
+    if (verdict == BOX_OUTSIDE)
+        problems_add(l->p, E_DATASET, l->m->path, s->line, "%s: [%g, %g, %g, %g] lies outside of the picture of %d x %d", key, box[0],
+                     box[1], box[2], box[3], in->width, in->height);
+    else if (verdict == BOX_CLIPPED)
+        problems_warn(l->p, l->m->path, s->line, "%s: [%g, %g, %g, %g] reaches outside of the picture of %d x %d and is clipped", key,
+                      box[0], box[1], box[2], box[3], in->width, in->height);
+}
+
+static bool sound_box(const double box[4])
+{
+    return box[2] > box[0] && box[3] > box[1]; /* others were named when the manifest was read */
+}
+
+static void check_subject(looking *l, const sample *s, int index, const picture *target)
+{
+    const subject *one = &s->subject[index];
+    char key[4][48];
+    static const char *const names[] = {"box", "reference", "reference_box", "mask"};
+    for (int i = 0; i < 4; i++)
+        snprintf(key[i], sizeof key[i], "subjects[%d].%s", index, names[i]);
+    const picture *reference = usable(l, s, key[1], one->reference);
+    if (sound_box(one->box))
+        check_box(l, s, key[0], one->box, target);
+    if (one->has_reference_box && sound_box(one->reference_box))
+        check_box(l, s, key[2], one->reference_box, reference);
+    const picture *mask = usable(l, s, key[3], one->mask), *cut = one->reference ? reference : target;
+    if (mask && cut && (mask->stored_width != cut->width || mask->stored_height != cut->height))
+        problems_add(l->p, E_DATASET, l->m->path, s->line, "%s: %s: found %d x %d, expected the %d x %d of the %s that it cuts", key[3],
+                     mask->path, mask->stored_width, mask->stored_height, cut->width, cut->height,
+                     one->reference ? "reference" : "image");
+}
+
+int64_t check_pictures(problems *p, const manifest *m)
+{
+    looking l = {.p = p, .m = m};
+    for (int64_t i = 0; i < m->count; i++) {
+        const sample *s = &m->sample[i];
+        const picture *target = usable(&l, s, "image", s->image);
+        for (int j = 0; j < s->subjects; j++)
+            check_subject(&l, s, j, target);
+    }
+    int64_t files = (int64_t)l.used;
+    free(l.table);
+    arena_free(&l.memory);
+    return files;
+}

@@ -79,7 +79,9 @@ const char *json_text_describe(char out[96], const json_t *value)
     switch (json_typeof(value)) {
     case JSON_OBJECT: snprintf(out, 96, "an object"); break;
     case JSON_ARRAY: snprintf(out, 96, "a list of %zu", json_array_size(value)); break;
-    case JSON_STRING: snprintf(out, 96, "\"%s\" (a string)", text_escaped(text, sizeof text, json_string_value(value))); break;
+    case JSON_STRING:
+        snprintf(out, 96, "\"%s\" (a string)", text_escaped(text, sizeof text, json_string_value(value)));
+        break;
     case JSON_INTEGER: snprintf(out, 96, "%" JSON_INTEGER_FORMAT, json_integer_value(value)); break;
     case JSON_REAL: snprintf(out, 96, "%s", text_number(text, json_real_value(value))); break;
     case JSON_TRUE: snprintf(out, 96, "true"); break;

@@ -31,8 +31,9 @@ void problems_warn(problems *p, const char *file, int64_t line, const char *form
 /* Adds this thread's err message, as class `code`. */
 void problems_add_error(problems *p, err code, const char *file, int64_t line);
 
-/* Prints at most `limit` lines to `out` ("error[E_CONFIG] RUN.yaml:3: ...", "warning: ..."), file by file in order of lines; then
- * returns `worst` with a message: the problem itself when it is a single one (not printed before), else their number. */
+/* Prints at most `limit` lines to `out` ("error[E_CONFIG] RUN.yaml:3: ...", "warning: ..."), file by file in order of
+ * lines; then returns `worst` with a message: the problem itself when it is a single one (not printed before), else
+ * their number. */
 err problems_report(const problems *p, FILE *out, int limit);
 
 #endif

@@ -138,6 +138,10 @@ const char *text_duration(char out[32], double seconds)
 
 const char *text_number(char out[32], double value)
 {
+    if (fabs(value) < 1e15 && value == floor(value)) { /* 10, not 1e+01 */
+        snprintf(out, 32, "%.0f", value);
+        return out;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, value);
         if (strtod(out, NULL) == value)

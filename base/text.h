@@ -9,14 +9,16 @@
 /* The name that a misspelt `word` most likely means (edit distance with swaps), or NULL when none is near. */
 const char *text_nearest(const char *word, const char *const *names, size_t count);
 
-/* Whether the bytes are UTF-8 (no over-long forms, no surrogates); *bad is the offset of the first wrong byte; it may be NULL. */
+/* Whether the bytes are UTF-8 (no over-long forms, no surrogates); *bad is the offset of the first wrong byte; it may
+ * be NULL. */
 bool text_utf8_valid(size_t *bad, const char *text, size_t size);
 
-/* For messages: `text` with control bytes and bytes that are not UTF-8 as \xNN, cut with "..." to fit `room`; returns out. */
+/* For messages: `text` with control bytes and bytes that are not UTF-8 as \xNN, cut with "..." to fit `room`; returns
+ * out. */
 const char *text_escaped(char *out, size_t room, const char *text);
 
 const char *text_bytes(char out[32], uint64_t bytes);     /* "512 bytes", "1.5 GiB"; returns out */
 const char *text_duration(char out[32], double seconds);  /* "0:42", "1:02:03", "?" when not finite; returns out */
-const char *text_number(char out[32], double value);      /* the shortest decimal that reads back as the same double; returns out */
+const char *text_number(char out[32], double value);      /* the shortest that reads back the same; returns out */
 
 #endif

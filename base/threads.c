@@ -52,7 +52,8 @@ static double quota_of(const char *folder, bool v2)
     return a[0] > 0 && b[0] > 0 ? a[0] / b[0] : 0; /* a quota of -1 is none */
 }
 
-/* The strictest quota from `mount`/`group` up to `mount`. Inside a container the group may not be visible; its root is. */
+/* The strictest quota from `mount`/`group` up to `mount`. Inside a container the group may not be visible; its root
+ * is. */
 static double strictest(const char *mount, const char *group, bool v2)
 {
     char *folder = path_join(mount, group[0] == '/' ? group + 1 : group);

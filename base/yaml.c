@@ -217,7 +217,8 @@ void yaml_parse(yaml_node **root, arena *memory, problems *p, const char *text, 
     size_t bad;
     const char *nul = memchr(text, 0, size);
     if (size > YAML_LIMIT) {
-        problems_add(p, E_CONFIG, name, 0, "%zu bytes, expected at most %d; is it the right file?", size, (int)YAML_LIMIT);
+        problems_add(p, E_CONFIG, name, 0, "%zu bytes, expected at most %d; is it the right file?", size,
+                     (int)YAML_LIMIT);
         return;
     }
     if (size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {

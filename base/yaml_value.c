@@ -188,8 +188,8 @@ void yaml_unknown(problems *p, const yaml_node *map, const char *prefix, const c
         text_escaped(shown, sizeof shown, pair->key);
         const char *near = text_nearest(pair->key, names, (size_t)count);
         if (near)
-            problems_add(p, E_CONFIG, pair->value->file, pair->line, "%s%s: unknown key; did you mean %s%s?", prefix, shown,
-                         prefix, near);
+            problems_add(p, E_CONFIG, pair->value->file, pair->line, "%s%s: unknown key; did you mean %s%s?", prefix,
+                         shown, prefix, near);
         else
             problems_add(p, E_CONFIG, pair->value->file, pair->line, "%s%s: unknown key", prefix, shown);
     }

@@ -109,15 +109,18 @@ static void check_box(reading *r, const char *name, const double b[4])
     snprintf(shown, sizeof shown, "[%s, %s, %s, %s]", text[0], text[1], text[2], text[3]);
     double most = fmax(fmax(b[0], b[1]), fmax(b[2], b[3])), least = fmin(fmin(b[0], b[1]), fmin(b[2], b[3]));
     if (!(b[2] > b[0] && b[3] > b[1]))
-        mistake(r, name, "found %s, expected x0 < x1 and y0 < y1; boxes are [x0, y0, x1, y1], not x, y, width, height", shown);
+        mistake(r, name, "found %s, expected x0 < x1 and y0 < y1; boxes are [x0, y0, x1, y1], not x, y, width, height",
+                shown);
     else if (r->now->units == BOX_NORMALIZED && most > 1.5)
-        mistake(r, name, "found %s, expected numbers from 0 to 1; if these are pixels, set box_units to \"pixel\"", shown);
+        mistake(r, name, "found %s, expected numbers from 0 to 1; if these are pixels, set box_units to \"pixel\"",
+                shown);
     else if (r->now->units == BOX_PIXEL && most <= 1)
         mistake(r, name, "found %s, expected pixels; if these are from 0 to 1, set box_units to \"normalized\"", shown);
     else if (outside(b, r->now->units == BOX_NORMALIZED ? 1 : INFINITY, r->now->units == BOX_NORMALIZED ? 1 : INFINITY))
         mistake(r, name, "found %s, which lies outside of the picture", shown);
     else if (r->now->units == BOX_NORMALIZED && (least < -CLIP_TOLERANCE || most > 1 + CLIP_TOLERANCE))
-        problems_warn(r->p, r->m->path, r->now->line, "%s: %s reaches outside of the picture and is clipped", name, shown);
+        problems_warn(r->p, r->m->path, r->now->line, "%s: %s reaches outside of the picture and is clipped", name,
+                      shown);
 }
 
 static bool read_box(reading *r, double out[4], const json_t *object, const char *key, const char *name)
@@ -136,7 +139,8 @@ static bool read_box(reading *r, double out[4], const json_t *object, const char
 }
 
 /* Reads a box and checks it where the units are known. */
-static bool take_box(reading *r, double out[4], const json_t *object, const char *key, const char *name, bool units_known)
+static bool take_box(reading *r, double out[4], const json_t *object, const char *key, const char *name,
+                     bool units_known)
 {
     if (!read_box(r, out, object, key, name))
         return false;
@@ -180,7 +184,8 @@ static void read_subjects(reading *r, json_t *list, bool units_known)
     }
     size_t count = json_array_size(list);
     if (count > (size_t)r->max_subjects) {
-        mistake(r, "subjects", "found %zu, expected at most the %lld of data.max_subjects", count, (long long)r->max_subjects);
+        mistake(r, "subjects", "found %zu, expected at most the %lld of data.max_subjects", count,
+                (long long)r->max_subjects);
         return;
     }
     r->now->subject = ARENA_ARRAY(&r->m->memory, subject, count);
@@ -292,8 +297,10 @@ static void read_lines(reading *r, const char *text, size_t size)
         const char *end = memchr(text + at, '\n', room);
         line++;
         if (!end && left > MANIFEST_LINE) { /* where the next line begins nobody knows without reading all of it */
-            problems_add(r->p, E_DATASET, r->m->path, line, "a line longer than %d bytes; what follows was not read. Is it JSONL, one "
-                         "sample a line?", (int)MANIFEST_LINE);
+            problems_add(r->p, E_DATASET, r->m->path, line,
+                         "a line longer than %d bytes; what follows was not read. Is it JSONL, one "
+                         "sample a line?",
+                         (int)MANIFEST_LINE);
             return;
         }
         size_t length = end ? (size_t)(end - (text + at)) : left;

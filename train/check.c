@@ -74,7 +74,8 @@ static void check_tokenizer(problems *p, const run_config *c, const char *compon
     for (int i = 0; i < 2; i++) {
         char *path = hf_path(c->model.base, component, names[i]);
         if (!file_exists(path))
-            run_config_problem(p, c, E_MODEL, "model.base", "%s: no such file; the tokenizer needs vocab.json and merges.txt", path);
+            run_config_problem(p, c, E_MODEL, "model.base",
+                               "%s: no such file; the tokenizer needs vocab.json and merges.txt", path);
         free(path);
     }
 }
@@ -84,9 +85,11 @@ static void check_base(problems *p, const run_config *c)
     static const struct {
         const char   *component;
         parse_config *parse;
-    } network[] = {{"unet", parse_unet}, {"vae", parse_vae}, {"text_encoder", parse_text}, {"text_encoder_2", parse_text_2}};
+    } network[] = {
+        {"unet", parse_unet}, {"vae", parse_vae}, {"text_encoder", parse_text}, {"text_encoder_2", parse_text_2}};
     static const char *const tokenizer[] = {"tokenizer", "tokenizer_2"};
-    static const char *const all[] = {"unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", NULL};
+    static const char *const all[] = {"unet",        "vae", "text_encoder", "text_encoder_2", "tokenizer",
+                                      "tokenizer_2", NULL};
     note(p, c, "model.base", hf_check_components(c->model.base, all));
     for (int i = 0; i < 4; i++) {
         char *folder = path_join(c->model.base, network[i].component);
@@ -107,12 +110,13 @@ void check_model(problems *p, const run_config *c)
     if (c->model.base && folder_exists(c->model.base))
         check_base(p, c);
     else if (c->model.base)
-        run_config_problem(p, c, E_MODEL, "model.base", "%s: no such folder; give the pipeline folder of SDXL", c->model.base);
+        run_config_problem(p, c, E_MODEL, "model.base", "%s: no such folder; give the pipeline folder of SDXL",
+                           c->model.base);
     if (c->model.image_encoder && folder_exists(c->model.image_encoder))
         check_network(p, c, "model.image_encoder", c->model.image_encoder, NULL, parse_vision);
     else if (c->model.image_encoder)
-        run_config_problem(p, c, E_MODEL, "model.image_encoder", "%s: no such folder; give the folder of a CLIP vision model",
-                           c->model.image_encoder);
+        run_config_problem(p, c, E_MODEL, "model.image_encoder",
+                           "%s: no such folder; give the folder of a CLIP vision model", c->model.image_encoder);
     if (!c->model.adapter)
         return;
     tensor_file adapter;

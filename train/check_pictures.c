@@ -84,11 +84,13 @@ static void check_box(looking *l, const sample *s, const char *key, const double
         return;
     box_verdict verdict = box_fit(fitted, box, s->units, in->width, in->height);
     if (verdict == BOX_OUTSIDE)
-        problems_add(l->p, E_DATASET, l->m->path, s->line, "%s: [%g, %g, %g, %g] lies outside of the picture of %d x %d", key, box[0],
-                     box[1], box[2], box[3], in->width, in->height);
+        problems_add(l->p, E_DATASET, l->m->path, s->line,
+                     "%s: [%g, %g, %g, %g] lies outside of the picture of %d x %d", key, box[0], box[1], box[2], box[3],
+                     in->width, in->height);
     else if (verdict == BOX_CLIPPED)
-        problems_warn(l->p, l->m->path, s->line, "%s: [%g, %g, %g, %g] reaches outside of the picture of %d x %d and is clipped", key,
-                      box[0], box[1], box[2], box[3], in->width, in->height);
+        problems_warn(l->p, l->m->path, s->line,
+                      "%s: [%g, %g, %g, %g] reaches outside of the picture of %d x %d and is clipped", key, box[0],
+                      box[1], box[2], box[3], in->width, in->height);
 }
 
 static bool sound_box(const double box[4])
@@ -110,8 +112,9 @@ static void check_subject(looking *l, const sample *s, int index, const picture 
         check_box(l, s, key[2], one->reference_box, reference);
     const picture *mask = usable(l, s, key[3], one->mask), *cut = one->reference ? reference : target;
     if (mask && cut && (mask->stored_width != cut->width || mask->stored_height != cut->height))
-        problems_add(l->p, E_DATASET, l->m->path, s->line, "%s: %s: found %d x %d, expected the %d x %d of the %s that it cuts", key[3],
-                     mask->path, mask->stored_width, mask->stored_height, cut->width, cut->height,
+        problems_add(l->p, E_DATASET, l->m->path, s->line,
+                     "%s: %s: found %d x %d, expected the %d x %d of the %s that it cuts", key[3], mask->path,
+                     mask->stored_width, mask->stored_height, cut->width, cut->height,
                      one->reference ? "reference" : "image");
 }
 

@@ -21,7 +21,8 @@ typedef struct reading {
     const char      *base; /* the same, absolute */
 } reading;
 
-/* "/a//b/./c/" -> "/a/b/c": one spelling, so that configs can be compared. ".." stays: links may make it mean something else. */
+/* "/a//b/./c/" -> "/a/b/c": one spelling, so that configs can be compared. ".." stays: links may make it mean
+ * something else. */
 static char *cleaned(arena *memory, const char *path)
 {
     char *out = arena_get(memory, strlen(path) + 2), *to = out;
@@ -58,7 +59,8 @@ static bool read_path(const char **out, const reading *r, const yaml_node *n, co
     if (length < PATH_MAX)
         *out = cleaned(r->memory, joined);
     else
-        problems_add(r->p, E_CONFIG, n->file, n->line, "%s: a path of %zu bytes, expected fewer than %d", key, length, PATH_MAX);
+        problems_add(r->p, E_CONFIG, n->file, n->line, "%s: a path of %zu bytes, expected fewer than %d", key, length,
+                     PATH_MAX);
     free(joined);
     return length < PATH_MAX;
 }
@@ -166,8 +168,9 @@ static void read_key(const reading *r, const config_key *k)
     if (!read_value(r, k, pair->value) || !is_later(k, r->c, k->fallback))
         return;
     arena text = {0};
-    problems_add(r->p, E_CONFIG, place->file, place->line, "%s: %s: this version of msd does not have %s; leave it at %s",
-                 k->name, config_key_text(&text, k, r->c), k->later, k->fallback);
+    problems_add(r->p, E_CONFIG, place->file, place->line,
+                 "%s: %s: this version of msd does not have %s; leave it at %s", k->name,
+                 config_key_text(&text, k, r->c), k->later, k->fallback);
     arena_free(&text);
 }
 
@@ -241,15 +244,20 @@ static void check_output(problems *p, const run_config *c)
 static void check_together(problems *p, const run_config *c)
 {
     if (c->data.resolution % 8)
-        run_config_problem(p, c, E_CONFIG, "data.resolution", "found %lld, expected a multiple of 8; %lld is the nearest below",
+        run_config_problem(p, c, E_CONFIG, "data.resolution",
+                           "found %lld, expected a multiple of 8; %lld is the nearest below",
                            (long long)c->data.resolution, (long long)(c->data.resolution / 8 * 8));
     double dropped = c->data.drop.text + c->data.drop.image + c->data.drop.both;
     if (dropped > 1 + 1e-12)
-        run_config_problem(p, c, E_CONFIG, "data.drop.both", "text + image + both is %g, expected at most 1: each drops a part of "
-                           "its own", dropped);
+        run_config_problem(p, c, E_CONFIG, "data.drop.both",
+                           "text + image + both is %g, expected at most 1: each drops a part of "
+                           "its own",
+                           dropped);
     if (c->optimizer.schedule != SCHEDULE_CONSTANT && c->optimizer.warmup >= c->train.steps)
-        run_config_problem(p, c, E_CONFIG, "optimizer.warmup", "found %lld, expected fewer than the %lld of train.steps, else "
-                           "nothing is left for the schedule", (long long)c->optimizer.warmup, (long long)c->train.steps);
+        run_config_problem(p, c, E_CONFIG, "optimizer.warmup",
+                           "found %lld, expected fewer than the %lld of train.steps, else "
+                           "nothing is left for the schedule",
+                           (long long)c->optimizer.warmup, (long long)c->train.steps);
     check_output(p, c);
 }
 
@@ -266,7 +274,8 @@ void run_config_problem(problems *p, const run_config *c, err code, const char *
     problems_add(p, code, place->file, place->line, "%s: %s", key, text);
 }
 
-err run_config_load(run_config **out, arena *memory, problems *p, const char *path, const char *const *sets, int set_count)
+err run_config_load(run_config **out, arena *memory, problems *p, const char *path, const char *const *sets,
+                    int set_count)
 {
     *out = NULL;
     int64_t before = p->errors;
@@ -292,6 +301,8 @@ err run_config_load(run_config **out, arena *memory, problems *p, const char *pa
 
 schedule run_config_schedule(const run_config *c)
 {
-    return (schedule){.kind = (schedule_kind)c->optimizer.schedule, .lr = c->optimizer.lr, .warmup = c->optimizer.warmup,
+    return (schedule){.kind = (schedule_kind)c->optimizer.schedule,
+                      .lr = c->optimizer.lr,
+                      .warmup = c->optimizer.warmup,
                       .steps = c->train.steps};
 }

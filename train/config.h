@@ -66,10 +66,11 @@ typedef struct run_config {
     config_place place[CONFIG_KEYS];       /* where each key was given */
 } run_config;
 
-/* Reads RUN.yaml and applies "a.b=c" of `sets` in order. Everything wrong goes to `p` with file and line; a wrong key keeps its
- * default in *out (NULL for paths), so that what else can be checked is. *out is NULL when there is no YAML to speak of. Returns
- * E_CONFIG (or E_USAGE) when this call added errors; print them with problems_report. */
-err run_config_load(run_config **out, arena *memory, problems *p, const char *path, const char *const *sets, int set_count);
+/* Reads RUN.yaml and applies "a.b=c" of `sets` in order. Everything wrong goes to `p` with file and line; a wrong key
+ * keeps its default in *out (NULL for paths), so that what else can be checked is. *out is NULL when there is no YAML
+ * to speak of. Returns E_CONFIG (or E_USAGE) when this call added errors; print them with problems_report. */
+err run_config_load(run_config **out, arena *memory, problems *p, const char *path, const char *const *sets,
+                    int set_count);
 
 /* Adds a problem at the place where `key` ("model.base") was given. A key that does not exist is our mistake. */
 void run_config_problem(problems *p, const run_config *c, err code, const char *key, const char *format, ...)
@@ -78,9 +79,9 @@ void run_config_problem(problems *p, const run_config *c, err code, const char *
 /* All keys as YAML, the same bytes for the same config; loads again to the same config from any folder. The arena's. */
 char *run_config_text(arena *memory, const run_config *c);
 
-/* The rules of a resume: E_CONFIG names every key that differs between the checkpoint's config and now with both values, unless it may
- * change freely (output.*, device.*, data.cache; train.steps under a constant schedule) or is in `allowed`. E_USAGE when an allowed
- * key does not exist. */
+/* The rules of a resume: E_CONFIG names every key that differs between the checkpoint's config and now with both
+ * values, unless it may change freely (output.*, device.*, data.cache; train.steps under a constant schedule) or is in
+ * `allowed`. E_USAGE when an allowed key does not exist. */
 err run_config_resumes(const run_config *before, const run_config *now, const char *const *allowed, int allowed_count);
 
 schedule run_config_schedule(const run_config *c);

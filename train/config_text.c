@@ -55,8 +55,8 @@ static err check_allowed(const char *const *allowed, int allowed_count)
         if (config_key_find(allowed[i]))
             continue;
         const char *near = text_nearest(allowed[i], names, CONFIG_KEYS);
-        return err_set(E_USAGE, "--allow-change %s: no such key%s%s%s", allowed[i], near ? "; did you mean " : "", near ? near : "",
-                       near ? "?" : "");
+        return err_set(E_USAGE, "--allow-change %s: no such key%s%s%s", allowed[i], near ? "; did you mean " : "",
+                       near ? near : "", near ? "?" : "");
     }
     return OK;
 }
@@ -74,8 +74,10 @@ err run_config_resumes(const run_config *before, const run_config *now, const ch
     }
     err result = OK;
     if (list[0])
-        result = err_set(E_CONFIG, "differs from the checkpoint's config: %s; go back to the old value or add --allow-change KEY "
-                                   "for each", list);
+        result = err_set(E_CONFIG,
+                         "differs from the checkpoint's config: %s; go back to the old value or add --allow-change KEY "
+                         "for each",
+                         list);
     arena_free(&memory);
     return result;
 }

@@ -1,7 +1,7 @@
 /* The learning rate of a step, as a pure function: nothing to save, the same after any resume. In optimizer steps,
  * whatever the number of ranks. The formulas are those of diffusers' and transformers' get_scheduler, with
  * k = step - 1, w = warmup, n = steps:
- *     k < w:     lr * k / w                                           (all kinds; the first step of a warm-up has rate 0)
+ *     k < w:     lr * k / w    (all kinds; the first step of a warm-up has rate 0)
  *     constant:  lr
  *     linear:    lr * max(0, n - k) / (n - w)
  *     cosine:    lr * (1 + cos(pi * min(1, (k - w) / (n - w)))) / 2

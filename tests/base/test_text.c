@@ -90,8 +90,9 @@ static void test_amounts(void **state)
     assert_string_equal(text_duration(out, NAN), "?");
     assert_string_equal(text_duration(out, -1), "?");
     assert_string_equal(text_duration(out, 1e300), "?");
-    static const double values[] = {1e-4, 0.1, 1, 1e300, 0.30000000000000004, 5e-324, -2.5, 0};
-    static const char *const texts[] = {"0.0001", "0.1", "1", "1e+300", "0.30000000000000004", "5e-324", "-2.5", "0"};
+    static const double values[] = {1e-4, 0.1, 1, 1e300, 0.30000000000000004, 5e-324, -2.5, 0, 10, -120, 1e15};
+    static const char *const texts[] = {"0.0001", "0.1", "1",    "1e+300", "0.30000000000000004", "5e-324", "-2.5",
+                                        "0",      "10",  "-120", "1e+15"};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         assert_string_equal(text_number(out, values[i]), texts[i]);
 }

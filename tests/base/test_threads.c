@@ -43,8 +43,15 @@ static void test_quota(void **state)
         const char *membership;
         double      cpus;
     } row[] = {
-        {"0::/a/b\n", 1.5},           {"0::/a\n", 1.5}, {"0::/\n", 0},  {"0::/gone/away\n", 0}, {"", 0}, {"nonsense", 0},
-        {"4:cpu:/x\n", 0.5},          {"4:cpu,cpuacct:/y\n", 2},        {"4:cpuset:/x\n", 0},
+        {"0::/a/b\n", 1.5},
+        {"0::/a\n", 1.5},
+        {"0::/\n", 0},
+        {"0::/gone/away\n", 0},
+        {"", 0},
+        {"nonsense", 0},
+        {"4:cpu:/x\n", 0.5},
+        {"4:cpu,cpuacct:/y\n", 2},
+        {"4:cpuset:/x\n", 0},
         {"1:cpu:/x\n0::/a/b\n", 0.5},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {

@@ -105,7 +105,8 @@ static void test_tree(void **state)
 {
     (void)state;
     problems p;
-    yaml_node *root = parse(&p, "# comment\r\ntrain:\r\n  steps: 10\r\n  name: 'it''s'\r\nlist: [1, two]\r\nempty:\r\n");
+    yaml_node *root =
+        parse(&p, "# comment\r\ntrain:\r\n  steps: 10\r\n  name: 'it''s'\r\nlist: [1, two]\r\nempty:\r\n");
     assert_int_equal(p.errors, 0);
     const yaml_pair *train = yaml_find(root, "train");
     assert_int_equal(train->line, 2);
@@ -128,9 +129,30 @@ static void test_tree(void **state)
 static void test_whole_numbers(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\"8\"", "'8'", "1.5", "1e3",  "true",  "+8",   "0x10", "1_000", "8,5", "010", "0", "-1",
-                                      "101",   "2147483648", "9223372036854775808", "99999999999999999999999", "[8]", "{a: 1}",
-                                      "",      "null",  "8 9", ".5", "--8", "8-"};
+    static const char *const bad[] = {"\"8\"",
+                                      "'8'",
+                                      "1.5",
+                                      "1e3",
+                                      "true",
+                                      "+8",
+                                      "0x10",
+                                      "1_000",
+                                      "8,5",
+                                      "010",
+                                      "0",
+                                      "-1",
+                                      "101",
+                                      "2147483648",
+                                      "9223372036854775808",
+                                      "99999999999999999999999",
+                                      "[8]",
+                                      "{a: 1}",
+                                      "",
+                                      "null",
+                                      "8 9",
+                                      ".5",
+                                      "--8",
+                                      "8-"};
     int64_t value = 77;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         problems p;
@@ -159,9 +181,10 @@ static void test_numbers(void **state)
     static const struct {
         const char *text;
         double      value;
-    } good[] = {{"1e-4", 1e-4}, {"0.5", 0.5}, {"1", 1}, {".5", .5}, {"1.", 1}, {"-0.25", -0.25}, {"1.5E+1", 15}, {"0", 0}};
-    static const char *const bad[] = {"1e400", "-1e400", ".inf", ".nan", "nan", "inf", "0x1p3", "1e", "e5", ".", "1,5", "\"1\"",
-                                      "16",    "+1",     "1_0",  "1e5",  "1 2", ""};
+    } good[] = {{"1e-4", 1e-4}, {"0.5", 0.5},     {"1", 1},       {".5", .5},
+                {"1.", 1},      {"-0.25", -0.25}, {"1.5E+1", 15}, {"0", 0}};
+    static const char *const bad[] = {"1e400", "-1e400", ".inf",  ".nan", "nan", "inf", "0x1p3", "1e",  "e5",
+                                      ".",     "1,5",    "\"1\"", "16",   "+1",  "1_0", "1e5",   "1 2", ""};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         problems p;
         double value = 99;
@@ -191,7 +214,8 @@ static void test_words(void **state)
     (void)state;
     problems p;
     static const char *const names[] = {"constant", "linear", "cosine"};
-    yaml_node *root = parse(&p, "a: linear\nb: consine\nc: [linear]\nd: true\ne: yes\nf: ''\ng: \"a\\nb\"\nh: some/path\n");
+    yaml_node *root =
+        parse(&p, "a: linear\nb: consine\nc: [linear]\nd: true\ne: yes\nf: ''\ng: \"a\\nb\"\nh: some/path\n");
     int choice = -1;
     bool flag = false;
     const char *text = NULL;

@@ -37,18 +37,21 @@ static int tear_down(void **state)
 static void test_good(void **state)
 {
     (void)state;
-    const char *text =
-        "{\"image\":\"a.jpg\",\"text\":\"a dog\",\"subjects\":[{\"phrase\":\"dog\",\"box\":[1,2,30.5,40],\"reference\":\"/abs/dog.png\","
-        "\"reference_box\":[0,0,5,6],\"mask\":\"m.png\"},{\"phrase\":\"cat\",\"box\":[-3,2,30,40]}],\"box_units\":\"pixel\"}\r\n"
-        "\n"
-        "{\"image\":\"b.jpg\",\"text\":\"\",\"box_units\":\"normalized\",\"subjects\":[]}\n"
-        "{\"image\":\"c.jpg\",\"text\":\"x\",\"box_units\":\"normalized\",\"subjects\":[{\"phrase\":\"x\",\"box\":[0.1,0,1.2,1]}]}";
+    const char *text = "{\"image\":\"a.jpg\",\"text\":\"a "
+                       "dog\",\"subjects\":[{\"phrase\":\"dog\",\"box\":[1,2,30.5,40],\"reference\":\"/abs/dog.png\","
+                       "\"reference_box\":[0,0,5,6],\"mask\":\"m.png\"},{\"phrase\":\"cat\",\"box\":[-3,2,30,40]}],"
+                       "\"box_units\":\"pixel\"}\r\n"
+                       "\n"
+                       "{\"image\":\"b.jpg\",\"text\":\"\",\"box_units\":\"normalized\",\"subjects\":[]}\n"
+                       "{\"image\":\"c.jpg\",\"text\":\"x\",\"box_units\":\"normalized\",\"subjects\":[{\"phrase\":"
+                       "\"x\",\"box\":[0.1,0,1.2,1]}]}";
     manifest m;
     problems p;
     load(&m, &p, text, strlen(text), 4);
     assert_int_equal(p.errors, 0);
     assert_int_equal(p.warnings, 1);
-    assert_string_equal(p.item[0].text, "subjects[0].box: [0.1, 0, 1.2, 1] reaches outside of the picture and is clipped");
+    assert_string_equal(p.item[0].text,
+                        "subjects[0].box: [0.1, 0, 1.2, 1] reaches outside of the picture and is clipped");
     assert_int_equal(p.item[0].line, 4);
     assert_int_equal(m.count, 3);
     const sample *s = &m.sample[0];
@@ -81,7 +84,8 @@ static void test_mistakes(void **state)
         {"{\"image\":\"a\",\"text\":null,\"box_units\":\"pixel\"}", "text: found null"},
         {"{\"image\":\"a\",\"text\":\"t\"}", "box_units: missing"},
         {"{\"image\":\"a\",\"text\":\"t\",\"box_units\":\"pixels\"}", "box_units: found \"pixels\""},
-        {"{\"image\":\"a\",\"text\":\"t\",\"box_units\":\"pixel\",\"subject\":[]}", "subject: unknown key; did you mean subjects?"},
+        {"{\"image\":\"a\",\"text\":\"t\",\"box_units\":\"pixel\",\"subject\":[]}",
+         "subject: unknown key; did you mean subjects?"},
         {"{\"image\":\"a\",\"text\":\"t\",\"text\":\"u\",\"box_units\":\"pixel\"}", "duplicate"},
         {"{\"image\":\"a\",\"text\":\"t\",\"box_units\":\"pixel\",\"subjects\":{}}", "subjects: found an object"},
         {"{\"image\":\"a\",\"text\":\"t\",\"box_units\":\"pixel\",\"subjects\":[1]}", "subjects[0]: found 1"},
@@ -101,7 +105,8 @@ static void test_mistakes(void **state)
         {"pixel[{\"phrase\":\"p\",\"box\":[0,0,9,9],\"reference_box\":[0,0,5,5]}]", "given without a reference"},
         {"pixel[{\"phrase\":\"p\",\"box\":[0,0,9,9],\"reference\":7}]", "subjects[0].reference: found 7"},
         {"pixel[{\"phrase\":\"p\",\"box\":[0,0,9,9],\"mask\":\"\"}]", "subjects[0].mask: found \"\""},
-        {"pixel[{\"phrase\":\"p\",\"box\":[0,0,9,9]},{\"phrase\":\"p\",\"box\":[0,0,9,9]},{\"phrase\":\"p\",\"box\":[0,0,9,9]}]",
+        {"pixel[{\"phrase\":\"p\",\"box\":[0,0,9,9]},{\"phrase\":\"p\",\"box\":[0,0,9,9]},{\"phrase\":\"p\",\"box\":[0,"
+         "0,9,9]}]",
          "subjects: found 3, expected at most the 2"},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
@@ -113,9 +118,10 @@ static void test_mistakes(void **state)
         manifest m;
         problems p;
         load(&m, &p, text, strlen(text), 2);
-        if (p.errors != 1 || p.count != 1 || p.item[0].line != 2 || !strstr(p.item[0].text, row[i][1]) || p.worst != E_DATASET)
-            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors, p.count ? (long long)p.item[0].line : -1,
-                     p.count ? p.item[0].text : "");
+        if (p.errors != 1 || p.count != 1 || p.item[0].line != 2 || !strstr(p.item[0].text, row[i][1]) ||
+            p.worst != E_DATASET)
+            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors,
+                     p.count ? (long long)p.item[0].line : -1, p.count ? p.item[0].text : "");
         assert_int_equal(m.count, 2);
         assert_true(m.sample[0].valid);
         assert_false(m.sample[1].valid);
@@ -165,7 +171,8 @@ static void test_duplicates(void **state)
     char *text = malloc(2000 * 64);
     size_t used = 0;
     for (int i = 0; i < 2000; i++)
-        used += (size_t)sprintf(text + used, "{\"image\":\"%d\",\"text\":\"t\",\"box_units\":\"pixel\"}\n", i == 1999 ? 7 : i);
+        used += (size_t)sprintf(text + used, "{\"image\":\"%d\",\"text\":\"t\",\"box_units\":\"pixel\"}\n",
+                                i == 1999 ? 7 : i);
     manifest m;
     problems p;
     load(&m, &p, text, used, 4);

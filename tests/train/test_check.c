@@ -85,13 +85,14 @@ static void test_ten_mistakes(void **state)
                     "optimiser: {lr: 1e-4}\n"
                     "optimizer: {lr: 0}\n");
     put("notes.jpg", "not a picture at all, only words");
-    put("data.jsonl",
-        "{\"image\":\"a.png\",\"text\":\"good\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":\"p\",\"box\":[1,1,64,48]}]}\n"
-        "{\"image\":\"a.png\",\"text\":\"x\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":\"p\",\"box\":[9,1,5,48]}]}\n"
-        "{\"image\":\"none.png\",\"text\":\"x\",\"box_units\":\"pixel\"}\n"
-        "{\"image\":\"notes.jpg\",\"text\":\"x\",\"box_units\":\"pixel\"}\n"
-        "{\"image\":\"a.png\",\"text\":\"x\",\"box_units\":\"pixel\",\"subjcts\":[]}\n"
-        "{\"image\":\"a.png\",\"text\":\"x\",\"box_un\n");
+    put("data.jsonl", "{\"image\":\"a.png\",\"text\":\"good\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":\"p\","
+                      "\"box\":[1,1,64,48]}]}\n"
+                      "{\"image\":\"a.png\",\"text\":\"x\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":\"p\","
+                      "\"box\":[9,1,5,48]}]}\n"
+                      "{\"image\":\"none.png\",\"text\":\"x\",\"box_units\":\"pixel\"}\n"
+                      "{\"image\":\"notes.jpg\",\"text\":\"x\",\"box_units\":\"pixel\"}\n"
+                      "{\"image\":\"a.png\",\"text\":\"x\",\"box_units\":\"pixel\",\"subjcts\":[]}\n"
+                      "{\"image\":\"a.png\",\"text\":\"x\",\"box_un\n");
     problems p = {.memory = &memory};
     check_counts counts;
     double before = clock_seconds();
@@ -141,22 +142,28 @@ static void test_boxes_and_masks(void **state)
         {"\"box\":[-5,0,70,48]", NULL, "subjects[0].box: [-5, 0, 70, 48] reaches outside of the picture of 64 x 48"},
         {"\"box\":[64,0,70,48]", "subjects[0].box: [64, 0, 70, 48] lies outside of the picture of 64 x 48", NULL},
         {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"reference_box\":[1,1,32,32]", NULL, NULL},
-        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"reference_box\":[1,1,40,32]", NULL, "subjects[0].reference_box: "},
-        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"reference_box\":[40,1,50,32]", "outside of the picture of 32 x 32", NULL},
+        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"reference_box\":[1,1,40,32]", NULL,
+         "subjects[0].reference_box: "},
+        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"reference_box\":[40,1,50,32]",
+         "outside of the picture of 32 x 32", NULL},
         {"\"box\":[0,0,9,9],\"reference\":\"gone.png\",\"reference_box\":[1,1,50,32]", "subjects[0].reference: ", NULL},
         {"\"box\":[0,0,9,9],\"mask\":\"mask.png\"", NULL, NULL},
         {"\"box\":[0,0,9,9],\"mask\":\"ref.png\"", "found 32 x 32, expected the 64 x 48 of the image", NULL},
-        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"mask\":\"mask.png\"", "expected the 32 x 32 of the reference", NULL},
+        {"\"box\":[0,0,9,9],\"reference\":\"ref.png\",\"mask\":\"mask.png\"", "expected the 32 x 32 of the reference",
+         NULL},
         {"\"box\":[0,0,9,9],\"mask\":\"gone.png\"", "subjects[0].mask: ", NULL},
         {"\"box\":[0,0,9,9],\"mask\":\"..\"", "subjects[0].mask: ", NULL},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         problems p;
-        check_samples(&p, arena_print(&memory, "{\"image\":\"a.png\",\"text\":\"t\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":"
-                                               "\"p\",%s}]}\n", row[i][0]));
+        check_samples(
+            &p, arena_print(&memory,
+                            "{\"image\":\"a.png\",\"text\":\"t\",\"box_units\":\"pixel\",\"subjects\":[{\"phrase\":"
+                            "\"p\",%s}]}\n",
+                            row[i][0]));
         const char *said = p.count ? p.item[0].text : "";
-        if (p.errors != (row[i][1] != NULL) || p.warnings != (row[i][2] != NULL) || (row[i][1] && !strstr(said, row[i][1])) ||
-            (row[i][2] && !strstr(said, row[i][2])))
+        if (p.errors != (row[i][1] != NULL) || p.warnings != (row[i][2] != NULL) ||
+            (row[i][1] && !strstr(said, row[i][1])) || (row[i][2] && !strstr(said, row[i][2])))
             fail_msg("%s: %lld errors, %lld warnings: %s", row[i][0], (long long)p.errors, (long long)p.warnings, said);
         if (row[i][1])
             assert_int_equal(p.worst, E_DATASET);
@@ -197,7 +204,8 @@ static void test_broken_model_folder(void **state)
     assert_int_equal(folder_make(at("sdxl/tokenizer")), OK);
     assert_int_equal(folder_make(at("bigG")), OK);
     put("sdxl/unet/config.json", "{\"broken");
-    put("RUN.yaml", "model: {base: sdxl/,\n image_encoder: bigG/,\n adapter: gone.bin}\ndata: {manifest: data.jsonl}\n");
+    put("RUN.yaml",
+        "model: {base: sdxl/,\n image_encoder: bigG/,\n adapter: gone.bin}\ndata: {manifest: data.jsonl}\n");
     put("data.jsonl", "{\"image\":\"a.png\",\"text\":\"1\",\"box_units\":\"pixel\"}\n");
     problems p = {.memory = &memory};
     check_counts counts;
@@ -205,8 +213,13 @@ static void test_broken_model_folder(void **state)
     err result;
     const char *text = report(&p, &result);
     assert_int_equal(result, E_MODEL);
-    static const char *const expected[] = {"text_encoder_2", "vae", "tokenizer_2", "unet/config.json", "RUN.yaml:2: model.image_encoder: ",
-                                           "RUN.yaml:3: model.adapter: ", "merges.txt"};
+    static const char *const expected[] = {"text_encoder_2",
+                                           "vae",
+                                           "tokenizer_2",
+                                           "unet/config.json",
+                                           "RUN.yaml:2: model.image_encoder: ",
+                                           "RUN.yaml:3: model.adapter: ",
+                                           "merges.txt"};
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
         if (!strstr(text, expected[i]))
             fail_msg("not said: %s\n%s", expected[i], text);

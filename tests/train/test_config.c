@@ -88,12 +88,16 @@ static void test_documented_block(void **state)
     static const char block[] =
         "model:     {base: sdxl/, image_encoder: bigG/, adapter: null}      # adapter: a file to fine-tune from\n"
         "adapter:   {dim: 1280, depth: 4, heads: 20, queries: 16}           # of a new one\n"
-        "data:      {manifest: data.jsonl, validation: null, resolution: 512, crop: center, buckets: off, max_subjects: 4, cache: off, "
+        "data:      {manifest: data.jsonl, validation: null, resolution: 512, crop: center, buckets: off, "
+        "max_subjects: 4, cache: off, "
         "cache_dtype: auto,\n"
-        "            drop: {text: 0.05, image: 0.05, both: 0.05, grounding: 0.10}}   # crop: center|random; cache: off|DIR\n"
-        "train:     {steps: 10000, batch_size: 8, accumulation: 1, seed: 0, max_grad_norm: 1.0, activation_checkpointing: off, memory: "
+        "            drop: {text: 0.05, image: 0.05, both: 0.05, grounding: 0.10}}   # crop: center|random; cache: "
+        "off|DIR\n"
+        "train:     {steps: 10000, batch_size: 8, accumulation: 1, seed: 0, max_grad_norm: 1.0, "
+        "activation_checkpointing: off, memory: "
         "null, ema: off}\n"
-        "optimizer: {kind: adamw, lr: 1e-4, weight_decay: 0.01, betas: [0.9, 0.999], eps: 1e-8, schedule: constant, warmup: 0}\n"
+        "optimizer: {kind: adamw, lr: 1e-4, weight_decay: 0.01, betas: [0.9, 0.999], eps: 1e-8, schedule: constant, "
+        "warmup: 0}\n"
         "output:    {dir: runs/one, checkpoint_every: 500, keep: 3, sample_every: 500, samples: null}\n"
         "device:    {kind: auto, dtype: auto}\n";
     problems p;
@@ -145,8 +149,8 @@ static void test_mistakes(void **state)
         problems p;
         run_config *c = load(&p, arena_print(&memory, "%s%s\n", minimal, row[i][0]), NULL);
         if (p.errors != 1 || p.item[0].line != 3 || !strstr(p.item[0].text, row[i][1]) || p.worst != E_CONFIG || !c)
-            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors, p.count ? (long long)p.item[0].line : -1,
-                     p.count ? p.item[0].text : "");
+            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors,
+                     p.count ? (long long)p.item[0].line : -1, p.count ? p.item[0].text : "");
     }
 }
 
@@ -172,10 +176,12 @@ static void test_mistakes_of_data(void **state)
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         problems p;
-        load(&p, arena_print(&memory, "data: {manifest: data.jsonl, %s}\nmodel: {base: a, image_encoder: b}\n", row[i][0]), NULL);
+        load(&p,
+             arena_print(&memory, "data: {manifest: data.jsonl, %s}\nmodel: {base: a, image_encoder: b}\n", row[i][0]),
+             NULL);
         if (p.errors != 1 || p.item[0].line != 1 || !strstr(p.item[0].text, row[i][1]))
-            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors, p.count ? (long long)p.item[0].line : -1,
-                     p.count ? p.item[0].text : "");
+            fail_msg("%s: %lld errors, line %lld: %s", row[i][0], (long long)p.errors,
+                     p.count ? (long long)p.item[0].line : -1, p.count ? p.item[0].text : "");
     }
 }
 
@@ -183,7 +189,8 @@ static void test_all_at_once(void **state)
 {
     (void)state;
     problems p;
-    run_config *c = load(&p, "model: {base: sdxl/}\ndata:\n  manifest: d.jsonl\n  resolution: 7\ntrain:\n  steps: x\n", "train.seed=x");
+    run_config *c = load(&p, "model: {base: sdxl/}\ndata:\n  manifest: d.jsonl\n  resolution: 7\ntrain:\n  steps: x\n",
+                         "train.seed=x");
     assert_int_equal(p.errors, 4);
     assert_string_equal(c->data.manifest, arena_print(&memory, "%s/d.jsonl", folder)); /* what was good is there */
     assert_null(c->model.image_encoder);
@@ -235,10 +242,12 @@ static void test_written_and_read_again(void **state)
 {
     (void)state;
     problems p;
-    run_config *c = load(&p,
-                         "model: {base: \"s d:x #l\", image_encoder: 'b\"G', adapter: ../a.bin}\ndata: {manifest: x/../d.jsonl}\n"
-                         "optimizer: {lr: 3e-5, betas: [0.85, 0.995], schedule: cosine, warmup: 7}\ntrain: {steps: 50, seed: 9223372036854775807}\n",
-                         NULL);
+    run_config *c =
+        load(&p,
+             "model: {base: \"s d:x #l\", image_encoder: 'b\"G', adapter: ../a.bin}\ndata: {manifest: x/../d.jsonl}\n"
+             "optimizer: {lr: 3e-5, betas: [0.85, 0.995], schedule: cosine, warmup: 7}\ntrain: {steps: 50, seed: "
+             "9223372036854775807}\n",
+             NULL);
     assert_int_equal(p.errors, 0);
     char *text = run_config_text(&memory, c);
     char *elsewhere = path_join(MSD_TEST_TMP, "config/deep");
@@ -274,7 +283,8 @@ static void test_relative_run_file(void **state)
 static void test_resume_rules(void **state)
 {
     (void)state;
-    static const char *const lr[] = {"optimizer.lr"}, *const steps[] = {"train.steps"}, *const unknown[] = {"optimizer.rl"};
+    static const char *const lr[] = {"optimizer.lr"}, *const steps[] = {"train.steps"},
+                             *const unknown[] = {"optimizer.rl"};
     problems p;
     run_config *a = load(&p, minimal, NULL), *b = load(&p, minimal, "train.steps=20");
     assert_int_equal(run_config_resumes(a, b, NULL, 0), OK);
@@ -304,9 +314,16 @@ static void test_resume_rules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults), TEST(test_documented_block),   TEST(test_mistakes),               TEST(test_mistakes_of_data),
-        TEST(test_set),      TEST(test_all_at_once),        TEST(test_no_config_at_all),       TEST(test_resume_rules),
-        TEST(test_written_and_read_again), TEST(test_relative_run_file),
+        TEST(test_defaults),
+        TEST(test_documented_block),
+        TEST(test_mistakes),
+        TEST(test_mistakes_of_data),
+        TEST(test_set),
+        TEST(test_all_at_once),
+        TEST(test_no_config_at_all),
+        TEST(test_resume_rules),
+        TEST(test_written_and_read_again),
+        TEST(test_relative_run_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ err file_map_open(file_map *out, const char *path)
 {
     *out = (file_map){0};
     struct stat about;
-    int fd;
+    int fd = -1;
     TRY(open_regular(&fd, &about, path));
     size_t size = (size_t)about.st_size;
     void *bytes = size ? io_map(fd, size) : NULL;
@@ -78,7 +78,7 @@ err file_read(char **text, size_t *size, const char *path, size_t limit)
     *text = NULL;
     *size = 0;
     struct stat about;
-    int fd;
+    int fd = -1;
     TRY(open_regular(&fd, &about, path));
     size_t claimed = (size_t)about.st_size;
     if (claimed > limit) {
@@ -155,7 +155,7 @@ err file_sha256(char hex[65], const char *path)
     enum { CHUNK = 1 << 20 };
     hex[0] = 0;
     struct stat about;
-    int fd;
+    int fd = -1;
     TRY(open_regular(&fd, &about, path));
     hash_state *h = hash_start();
     char *chunk = heap_get(CHUNK);

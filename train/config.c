@@ -204,7 +204,7 @@ static void check_section(const reading *r, yaml_node *map, const char *prefix)
     yaml_unknown(r->p, map, prefix, pointers, count);
     for (int i = 0; i < count; i++) {
         char below[64], inner[CONFIG_KEYS][32];
-        snprintf(below, sizeof below, "%s%s.", prefix, names[i]);
+        snprintf(below, sizeof below, "%.30s%.30s.", prefix, names[i]);
         const yaml_pair *pair = yaml_find(map, names[i]);
         if (!pair || children(inner, below) == 0 || yaml_is_null(pair->value))
             continue;

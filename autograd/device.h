@@ -124,8 +124,8 @@ typedef struct primitives {
     err (*sum_squares)(device *d, double *out, const tensor *x); /* fixed order, f64 */
     /* torch's AdamW: p *= 1-lr*decay; m,v moments; bias-corrected; g is multiplied by `clip` first;
      * g NULL means zero */
-    err (*adamw)(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, float lr, float beta1,
-                 float beta2, float eps, float decay, int64_t step);
+    err (*adamw)(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
+                 double beta2, double eps, double decay, int64_t step);
 } primitives;
 
 struct device {

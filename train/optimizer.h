@@ -17,7 +17,7 @@ typedef struct parameter {
 } parameter;
 
 typedef struct adamw {
-    float beta1, beta2, eps, weight_decay;
+    double beta1, beta2, eps, weight_decay;
 } adamw;
 
 typedef struct optimizer {

@@ -59,8 +59,8 @@ err cpu_mse(device *d, tensor *loss, const tensor *a, const tensor *b);
 err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign, bool
                      add);
 err cpu_sum_squares(device *d, double *out, const tensor *x);
-err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, float lr, float beta1, float
-              beta2, float eps, float decay, int64_t step);
+err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1, double beta2,
+              double eps, double decay, int64_t step);
 
 /* E_DEVICE "cpu NAME: TENSOR is bf16, this version computes in f32" unless x (NULL: fine) is f32 and contiguous. */
 err cpu_need_f32(const char *primitive, const tensor *x);

@@ -36,6 +36,17 @@ void resampler_bind(binder *b, resampler *r, arena *owner, const resampler_sizes
     }
 }
 
+void resampler_release(resampler *r)
+{
+    binder         *b;
+    arena           unused = {0};
+    resampler_sizes sizes = r->sizes;
+    bind_walk_begin(&b, &unused, bind_visit_release, NULL);
+    resampler_bind(b, r, &unused, &sizes);
+    bind_end(b);
+    arena_free(&unused);
+}
+
 static tensor *normed(ag *g, tensor *x, const norm *n)
 {
     return ag_layer_norm(g, x, n->w, n->b, norm_eps);

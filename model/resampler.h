@@ -41,6 +41,8 @@ typedef struct resampler {
 /* Names every weight at the binder's current path, in the order of the reference's module; layers live in `owner`. */
 void resampler_bind(binder *b, resampler *r, arena *owner, const resampler_sizes *sizes);
 
+void resampler_release(resampler *r); /* its weights */
+
 /* R subjects: image_hidden (R,L,image_width), phrase_embeds (R,phrase_width), boxes f32 (R,4) normalised xyxy,
  * drop i32 (R): 1 takes grounding_latents instead of phrase and box -> (R,queries,out_width). */
 tensor *resampler_forward(ag *g, const resampler *r, tensor *image_hidden, tensor *phrase_embeds, tensor *boxes,

@@ -1,0 +1,196 @@
+/* What the rows of the op test do not show: attention's bits do not depend on the number of threads, its memory
+ * not on the length, long sequences agree with plain f64 sums, a NaN stays visible, and exp is exact to an ulp. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/cpu/exp.h"
+#include "autograd/device.h"
+#include "data/counter.h"
+
+typedef struct run {
+    device *d;
+    arena   memory;
+    tensor *q, *k, *v, *y, *lse, *dy, *dq, *dk, *dv;
+} run;
+
+static tensor *make(run *r, const char *name, int64_t b, int64_t t, int64_t h, int64_t d)
+{
+    tensor *x = NULL;
+    assert_int_equal(tensor_new(&x, &r->memory, r->d, LIFE_STEP, name, DT_F32, DIMS(b, t, h, d)), OK);
+    counter_uniform(x->data, name, 0, tensor_count(x));
+    return x;
+}
+
+static run open_run(int threads, int64_t b, int64_t t, int64_t s, int64_t h, int64_t d)
+{
+    run r = {0};
+    assert_int_equal(device_open_cpu(&r.d, threads), OK);
+    r.q = make(&r, "q", b, t, h, d);
+    r.k = make(&r, "k", b, s, h, d);
+    r.v = make(&r, "v", b, s, h, d);
+    r.y = make(&r, "y", b, t, h, d);
+    r.dy = make(&r, "dy", b, t, h, d);
+    r.dq = make(&r, "dq", b, t, h, d);
+    r.dk = make(&r, "dk", b, s, h, d);
+    r.dv = make(&r, "dv", b, s, h, d);
+    assert_int_equal(tensor_new(&r.lse, &r.memory, r.d, LIFE_STEP, "lse", DT_F32, DIMS(b, h, t)), OK);
+    return r;
+}
+
+static void close_run(run *r)
+{
+    tensor *all[] = {r->q, r->k, r->v, r->y, r->lse, r->dy, r->dq, r->dk, r->dv};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        tensor_release(all[i]);
+    device_close(r->d);
+    arena_free(&r->memory);
+}
+
+static void forward_backward(run *r, bool causal)
+{
+    const primitives *p = r->d->p;
+    assert_int_equal(p->attention(r->d, r->y, r->lse, r->q, r->k, r->v, 0.5f, causal), OK);
+    assert_int_equal(p->attention_backward(r->d, r->dq, r->dk, r->dv, r->dy, r->y, r->lse, r->q, r->k, r->v, 0.5f, causal,
+                                           false, false, false),
+                     OK);
+}
+
+static void expect_same_bits(const tensor *a, const tensor *b)
+{
+    assert_memory_equal(a->data, b->data, (size_t)tensor_count(a) * sizeof(float));
+}
+
+static void compare_threads(int64_t heads, bool causal)
+{
+    run one = open_run(1, 1, 200, 600, heads, 24);
+    forward_backward(&one, causal);
+    for (int threads = 2; threads <= 5; threads++) {
+        run many = open_run(threads, 1, 200, 600, heads, 24);
+        forward_backward(&many, causal);
+        expect_same_bits(one.y, many.y);
+        expect_same_bits(one.dq, many.dq);
+        expect_same_bits(one.dk, many.dk);
+        expect_same_bits(one.dv, many.dv);
+        close_run(&many);
+    }
+    close_run(&one);
+}
+
+static void test_threads_do_not_change_bits(void **state)
+{
+    (void)state;
+    compare_threads(1, false); /* fewer heads than threads: tiles are shared out */
+    compare_threads(1, true);
+    compare_threads(7, false);
+}
+
+/* 8192 x 8192 scores are 256 MiB; the limit is what one thread's tiles need, several times over. */
+static void test_memory_is_bounded(void **state)
+{
+    (void)state;
+    run r = open_run(2, 1, 8192, 8192, 1, 8);
+    forward_backward(&r, false);
+    printf("scratch for 8192 x 8192: %zu KiB\n", r.d->memory->peak[LIFE_SCRATCH] >> 10);
+    assert_true(r.d->memory->peak[LIFE_SCRATCH] < (size_t)4 << 20);
+    close_run(&r);
+}
+
+/* y of one query in f64, for head 0 of batch entry 0 */
+static void exact_row(double *y, const run *r, int64_t t, int64_t keys)
+{
+    int64_t      d = r->q->dim[3], step = r->q->dim[2] * d;
+    const float *q = (const float *)r->q->data + t * step, *k = r->k->data, *v = r->v->data;
+    double       sum = 0.0;
+    memset(y, 0, (size_t)d * sizeof *y);
+    for (int64_t s = 0; s < keys; s++) {
+        double score = 0.0;
+        for (int64_t i = 0; i < d; i++)
+            score += (double)q[i] * (double)k[s * step + i];
+        double p = exp(0.5 * score);
+        sum += p;
+        for (int64_t i = 0; i < d; i++)
+            y[i] += p * (double)v[s * step + i];
+    }
+    for (int64_t i = 0; i < d; i++)
+        y[i] /= sum;
+}
+
+static double worst_error(const run *r, bool causal)
+{
+    double worst = 0.0, y[64], error, size;
+    for (int64_t t = 0; t < r->q->dim[1]; t += 37) {
+        int64_t      keys = causal && t + 1 < r->k->dim[1] ? t + 1 : r->k->dim[1];
+        const float *ours = (const float *)r->y->data + t * r->q->dim[2] * r->q->dim[3];
+        exact_row(y, r, t, keys);
+        error = size = 0.0;
+        for (int64_t i = 0; i < r->q->dim[3]; i++) {
+            error += ((double)ours[i] - y[i]) * ((double)ours[i] - y[i]);
+            size += y[i] * y[i];
+        }
+        error = sqrt(error / size);
+        if (!(error <= worst))
+            worst = error;
+    }
+    return worst;
+}
+
+/* f32 products of 64 terms and sums over 5000 keys of like size: a few 1e-7; means near 0 cost a digit. */
+static void test_long_sequences(void **state)
+{
+    (void)state;
+    const double tolerance = 5e-6;
+    run          r = open_run(0, 1, 1200, 5000, 2, 64);
+    for (int causal = 0; causal < 2; causal++) {
+        forward_backward(&r, causal);
+        double worst = worst_error(&r, causal);
+        printf("%s: worst row %.2e, %.1f %% of tolerance\n", causal ? "causal" : "full", worst, 100 * worst / tolerance);
+        assert_true(worst <= tolerance);
+    }
+    close_run(&r);
+}
+
+static void test_nan_stays_visible(void **state)
+{
+    (void)state;
+    run r = open_run(2, 1, 3, 300, 1, 8);
+    ((float *)r.k->data)[290 * 8] = NAN;
+    forward_backward(&r, false);
+    for (int64_t i = 0; i < tensor_count(r.y); i++)
+        assert_true(isnan(((float *)r.y->data)[i]));
+    close_run(&r);
+}
+
+static void test_exp(void **state)
+{
+    (void)state;
+    double worst = 0.0;
+    for (int i = 0; i < 2000000; i++) {
+        float  x = -87.3f + 175.3f * (float)i / 2000000.0f;
+        double exact = exp((double)x), ulp = (double)nextafterf((float)exact, INFINITY) - (double)(float)exact;
+        double error = fabs((double)cpu_exp(x) - exact) / ulp;
+        if (!(error <= worst))
+            worst = error;
+    }
+    printf("exp: %.3f ulp\n", worst);
+    assert_true(worst <= 1.1);
+    assert_true(cpu_exp(0.0f) == 1.0f && cpu_exp(-INFINITY) == 0.0f && cpu_exp(-1000.0f) == 0.0f);
+    assert_true(isinf(cpu_exp(INFINITY)) && isinf(cpu_exp(100.0f)) && isnan(cpu_exp(NAN)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_do_not_change_bits), cmocka_unit_test(test_memory_is_bounded),
+        cmocka_unit_test(test_long_sequences),             cmocka_unit_test(test_nan_stays_visible),
+        cmocka_unit_test(test_exp),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

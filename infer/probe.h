@@ -79,5 +79,7 @@ err probe_put_image(probe *p, const char *name, const tensor *t); /* NHWC on the
 err probe_put_f32(probe *p, const char *name, const float *values, int ndim, const int64_t *dim); /* copied */
 
 extern const probe_module probe_module_unet, probe_module_resampler;
+extern const probe_module probe_module_text_encoder, probe_module_text_encoder_2, probe_module_image_encoder,
+    probe_module_vae_encode, probe_module_vae_decode;
 
 #endif

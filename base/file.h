@@ -39,6 +39,7 @@ err  folder_make(const char *path);                           /* with parents, l
 
 bool file_exists(const char *path);
 bool folder_exists(const char *path);
+bool folder_empty(const char *path); /* a folder without entries: publishing over it works */
 /* Free bytes on the file system that holds `path` (or its nearest existing parent). */
 err  file_free_space(uint64_t *bytes, const char *path);
 /* SHA-256 of a file, 64 hex digits and NUL. */

@@ -84,6 +84,19 @@ static void list_entries(entry_list *l, const char *folder)
     closedir(directory);
 }
 
+bool folder_empty(const char *path)
+{
+    entry_list l = {0};
+    bool       empty = folder_exists(path);
+    if (empty)
+        list_entries(&l, path);
+    empty = empty && l.count == 0;
+    for (size_t i = 0; i < l.count; i++)
+        free(l.item[i].path);
+    free(l.item);
+    return empty;
+}
+
 static bool is_true_folder(const char *path)
 {
     struct stat about;

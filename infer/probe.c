@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,9 +100,13 @@ static err check_settings(const probe_module *m, const probe_options *o)
             found = strlen(m->settings[k]) == length && !strncmp(m->settings[k], o->set[i], length) && o->set[i][length];
         if (found)
             continue;
-        const char *near = known ? text_nearest(o->set[i], m->settings, known) : NULL;
-        return err_set(E_USAGE, "--set %.60s: %s has no such setting%s%s", o->set[i], m->name,
-                       near ? ", did you mean " : known ? "; give KEY=VALUE" : "", near ? near : "");
+        char        key[64];
+        snprintf(key, sizeof key, "%.*s", length < sizeof key ? (int)length : 0, o->set[i]);
+        const char *near = known ? text_nearest(key, m->settings, known) : NULL;
+        if (near && !o->set[i][length])
+            return err_set(E_USAGE, "--set %.60s: expected %s=VALUE", o->set[i], near);
+        return err_set(E_USAGE, "--set %.60s: %s has no such setting%s%s", o->set[i], m->name, near ? ", did you mean " : "",
+                       near ? near : "");
     }
     return OK;
 }

@@ -13,10 +13,8 @@ static const probe_input unet_rows[] = {
     {0},
 };
 
-static err predict(probe *p, const unet *u, const ms_adapter *adapter)
+static err predict(probe *p, const unet *u, const ms_adapter *adapter, double scale)
 {
-    double scale;
-    TRY(probe_number(&scale, p, "scale", 0.6));
     unet_inputs in = {
         .sample = probe_tensor(p, "sample"),
         .timestep = probe_tensor(p, "timestep"),
@@ -39,10 +37,12 @@ static err run_unet(probe *p)
     load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type};
     unet                 u;
     ms_adapter           adapter = {0};
+    double               scale;
+    TRY(probe_number(&scale, p, "scale", 0.6));
     TRY(load_unet(&u, &to, o->model));
     err e = o->adapter ? load_adapter(&adapter, &to, o->adapter, &u.config, false) : OK;
     if (e == OK)
-        e = predict(p, &u, o->adapter ? &adapter : NULL);
+        e = predict(p, &u, o->adapter ? &adapter : NULL, scale);
     unet_release(&u);
     adapter_release(&adapter);
     return e;

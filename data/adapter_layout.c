@@ -163,7 +163,7 @@ static void check_pairs(reader *r)
         const stored_tensor *k = take(r, arena_print(&r->text, "ms_adapter.%d.to_k_ip.weight", index[i]));
         const stored_tensor *v = take(r, arena_print(&r->text, "ms_adapter.%d.to_v_ip.weight", index[i]));
         const stored_tensor *first = k ? k : v;
-        if (first) {
+        if (first && r->s.cross_width) {
             int64_t dim[2] = {first->ndim ? first->dim[0] : 0, r->s.cross_width};
             check_shape(r, first, 2, dim);
             if (v && v != first)

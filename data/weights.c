@@ -251,23 +251,42 @@ static err nothing_found(const char *folder)
     return e;
 }
 
-err weights_open_component(weights **out, const char *folder, const char *component)
+/* The first candidate in `place`; NULL when there is none. *name is its name; the caller frees the path. */
+static char *first_candidate(const char **name, const char *place)
 {
-    char *place = path_join(folder, component ? component : "");
-    err e = OK;
-    bool found = false;
-    for (size_t i = 0; !found && i < sizeof candidates / sizeof *candidates; i++) {
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
         char *path = path_join(place, candidates[i]);
-        found = file_exists(path);
-        if (found) {
-            arena memory = {0};
-            e = open_labelled(out, path, component ? arena_print(&memory, "%s/%s", component, candidates[i]) : path);
-            arena_free(&memory);
-        }
+        *name = candidates[i];
+        if (file_exists(path))
+            return path;
         free(path);
     }
-    if (!found)
+    return NULL;
+}
+
+bool weights_present(const char *folder, const char *component)
+{
+    const char *name;
+    char *place = path_join(folder, component ? component : ""), *path = first_candidate(&name, place);
+    bool found = path != NULL;
+    free(path);
+    free(place);
+    return found;
+}
+
+err weights_open_component(weights **out, const char *folder, const char *component)
+{
+    const char *name = NULL;
+    char *place = path_join(folder, component ? component : ""), *path = first_candidate(&name, place);
+    err e = OK;
+    if (path) {
+        char *label = component ? path_join(component, name) : NULL;
+        e = open_labelled(out, path, label ? label : path);
+        free(label);
+    } else {
         e = nothing_found(place);
+    }
+    free(path);
     free(place);
     return e;
 }

@@ -23,6 +23,9 @@ err weights_open(weights **out, const char *path);
  * what was looked for. source.label is "COMPONENT/file". */
 err weights_open_component(weights **out, const char *folder, const char *component);
 
+/* Whether that folder holds any file weights_open_component looks for. */
+bool weights_present(const char *folder, const char *component);
+
 /* Weights from tensors in memory, which must outlive *out; for files that hold something else beside (adapters). */
 err weights_from_table(weights **out, const tensor_table *tensors, const char *label);
 

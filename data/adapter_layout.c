@@ -114,7 +114,7 @@ static void check_shape(reader *r, const stored_tensor *t, int ndim, const int64
 {
     if (t->ndim == ndim && memcmp(t->dim, dim, (size_t)ndim * sizeof *dim) == 0)
         return;
-    problem(r, arena_print(&r->text, "%.200s: found %s, expected %s", t->name, stored_shape_text(&r->text, t->ndim, t->dim),
+    problem(r, arena_print(&r->text, "%s: found %s, expected %s", t->name, stored_shape_text(&r->text, t->ndim, t->dim),
                            stored_shape_text(&r->text, ndim, dim)));
 }
 
@@ -181,7 +181,7 @@ static void check_unknown(reader *r)
     tensor_table_seal(r->ordered);
     for (size_t i = 0; i < r->tensors->count; i++) {
         if (!tensor_table_find(r->ordered, r->tensors->at[i].name))
-            problem(r, arena_print(&r->text, "%.200s is not known", r->tensors->at[i].name));
+            problem(r, arena_print(&r->text, "%s is not known", stored_name_text(&r->text, r->tensors->at[i].name)));
     }
 }
 

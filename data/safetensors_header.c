@@ -4,6 +4,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "base/text.h"
+
 typedef struct scanner {
     const char *begin, *at, *end;
     safetensors *s;
@@ -181,7 +183,8 @@ static err scan_tensor_fields(scanner *c, stored_tensor *t, uint64_t *begin, uin
         while (which < 3 && strcmp(fields[which], field) != 0)
             which++;
         if (which == 3)
-            return err_set(E_FORMAT, "unknown field '%.40s'; expected dtype, shape, data_offsets", field);
+            return err_set(E_FORMAT, "unknown field '%s'; expected dtype, shape, data_offsets",
+                           stored_name_text(&c->s->memory, field));
         if (seen & 1u << which)
             return err_set(E_FORMAT, "field '%s' appears twice; the file is damaged", field);
         seen |= 1u << which;
@@ -190,7 +193,8 @@ static err scan_tensor_fields(scanner *c, stored_tensor *t, uint64_t *begin, uin
         if (which == 0) {
             TRY(scan_string(c, &type, "a dtype's name"));
             if (!stored_type_parse(&t->type, type))
-                return err_set(E_FORMAT, "dtype '%.40s' is not supported; convert the file to F32, F16 or BF16", type);
+                return err_set(E_FORMAT, "dtype '%s' is not supported; convert the file to F32, F16 or BF16",
+                               stored_name_text(&c->s->memory, type));
         } else if (which == 1) {
             TRY(scan_shape(c, t));
         } else {
@@ -231,7 +235,7 @@ static err scan_tensor(scanner *c, const char *name)
     err e = scan_tensor_fields(c, t, &begin, &end);
     if (!e)
         e = check_tensor(c, t, begin, end);
-    return e ? err_prefix(e, "%.200s", name) : OK;
+    return e ? err_prefix(e, "%s", stored_name_text(&c->s->memory, name)) : OK;
 }
 
 static int compare_pairs(const void *a, const void *b)
@@ -263,7 +267,8 @@ static err scan_metadata(scanner *c)
     qsort(s->metadata, s->metadata_count, sizeof *s->metadata, compare_pairs);
     for (size_t i = 1; i < s->metadata_count; i++) {
         if (strcmp(s->metadata[i - 1].key, s->metadata[i].key) == 0)
-            return err_set(E_FORMAT, "__metadata__: key '%.200s' appears twice; the file is damaged", s->metadata[i].key);
+            return err_set(E_FORMAT, "__metadata__: key '%s' appears twice; the file is damaged",
+                           stored_name_text(&s->memory, s->metadata[i].key));
     }
     return OK;
 }
@@ -311,8 +316,8 @@ static err check_contiguous(const scanner *c)
     for (size_t i = 0; i < t->count; i++) {
         uint64_t begin = (uint64_t)(t->at[i].data - c->data);
         if (begin != expected)
-            return err_set(E_FORMAT, "%.200s: data begins at %llu, expected %llu: %s; the file is damaged", t->at[i].name,
-                           (unsigned long long)begin, (unsigned long long)expected,
+            return err_set(E_FORMAT, "%s: data begins at %llu, expected %llu: %s; the file is damaged",
+                           stored_name_text(&c->s->memory, t->at[i].name), (unsigned long long)begin, (unsigned long long)expected,
                            begin < expected ? "it overlaps the tensor before" : "there is a hole before it");
         expected = begin + t->at[i].bytes;
     }
@@ -322,25 +327,14 @@ static err check_contiguous(const scanner *c)
     return OK;
 }
 
-static err check_utf8(const char *header, size_t size)
-{
-    for (size_t at = 0; at < size;) {
-        utf8proc_int32_t code;
-        utf8proc_ssize_t left = (utf8proc_ssize_t)(size - at);
-        utf8proc_ssize_t length = utf8proc_iterate((const utf8proc_uint8_t *)header + at, left, &code);
-        if (length < 1)
-            return err_set(E_FORMAT, "header byte %zu: not UTF-8; the file is damaged", at);
-        at += (size_t)length;
-    }
-    return OK;
-}
-
 err safetensors_scan_header(safetensors *s, const char *header, size_t size, const uint8_t *data, uint64_t data_bytes)
 {
     scanner c = {.begin = header, .at = header, .end = header + size, .s = s, .data = data, .data_bytes = data_bytes};
+    size_t bad;
     if (size == 0 || header[0] != '{')
         return err_set(E_FORMAT, "header does not begin with '{'; the file is damaged or not safetensors");
-    TRY(check_utf8(header, size));
+    if (!text_utf8_valid(&bad, header, size))
+        return err_set(E_FORMAT, "header byte %zu: not UTF-8; the file is damaged", bad);
     TRY(scan_object(&c));
     while (c.at < c.end && *c.at == ' ')
         c.at++;
@@ -348,7 +342,8 @@ err safetensors_scan_header(safetensors *s, const char *header, size_t size, con
         return fail(&c, "only spaces behind the header's object");
     const char *twice = tensor_table_seal(&s->tensors);
     if (twice)
-        return err_set(E_FORMAT, "%.200s: appears twice in the header; the file is damaged", twice);
+        return err_set(E_FORMAT, "%s: appears twice in the header; the file is damaged",
+                       stored_name_text(&s->memory, twice));
     TRY(check_contiguous(&c));
     tensor_table_seal(&s->tensors);
     return OK;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "base/text.h"
 
 static const struct {
     const char *name, *torch;
@@ -91,6 +92,14 @@ char *stored_shape_text(arena *a, int ndim, const int64_t *dim)
     for (int d = 0; d < ndim; d++)
         at += snprintf(at, DIGITS + 1, "%s%lld", d ? "," : "", (long long)dim[d]);
     *at = ')';
+    return text;
+}
+
+char *stored_name_text(arena *a, const char *name)
+{
+    enum { ROOM = 200 };
+    char *text = arena_get(a, ROOM);
+    text_escaped(text, ROOM, name);
     return text;
 }
 

@@ -16,13 +16,14 @@ typedef struct walk {
 } walk;
 
 /* The record a storage lies in, exactly as long as it must be. */
-static err storage_record(const zip_member **out, const torch_bin *t, const pickle_value *v)
+static err storage_record(const zip_member **out, const torch_bin *t, const pickle_value *v, arena *memory)
 {
     char path[64];
     const char *key = v->u.storage.key;
     int64_t bytes;
     if (strlen(key) > 20 || strspn(key, "0123456789") != strlen(key))
-        return err_set(E_FORMAT, "storage key '%.40s' is not a number; the file is damaged", key);
+        return err_set(E_FORMAT, "storage key '%s' is not a number; the file is damaged",
+                       stored_name_text(memory, key));
     if (__builtin_mul_overflow(v->u.storage.count, (int64_t)stored_type_bytes(v->u.storage.type), &bytes))
         return err_set(E_FORMAT, "storage '%s': its size overflows 64 bits; the file is damaged", key);
     snprintf(path, sizeof path, "data/%s", key);
@@ -91,7 +92,7 @@ static err fill_tensor(torch_bin *t, stored_tensor *s, const pickle_value *v)
 {
     const zip_member *record = NULL;
     bool contiguous = true;
-    TRY(storage_record(&record, t, v->u.tensor.storage));
+    TRY(storage_record(&record, t, v->u.tensor.storage, &t->memory));
     s->type = v->u.tensor.storage->u.storage.type;
     s->ndim = v->u.tensor.ndim;
     s->dim = v->u.tensor.dim;
@@ -136,7 +137,7 @@ static err visit(walk *w, const pickle_value *v, size_t length, int depth)
         stored_tensor *s = tensor_table_add(&w->t->tensors);
         s->name = arena_copy_string(&w->t->memory, w->name);
         err e = fill_tensor(w->t, s, v);
-        return e ? err_prefix(e, "%.200s", s->name) : OK;
+        return e ? err_prefix(e, "%s", stored_name_text(&w->t->memory, s->name)) : OK;
     }
     if (v->kind == PICKLE_DICT || v->kind == PICKLE_LIST || v->kind == PICKLE_TUPLE)
         return visit_items(w, v, length, depth);
@@ -168,7 +169,7 @@ static err parse(torch_bin *t, const uint8_t *bytes, size_t size)
     walk w = {.t = t, .visits_left = pickle->size};
     TRY(visit(&w, top, 0, 0));
     const char *twice = tensor_table_seal(&t->tensors);
-    return twice ? err_set(E_FORMAT, "%.200s: appears twice", twice) : OK;
+    return twice ? err_set(E_FORMAT, "%s: appears twice", stored_name_text(&t->memory, twice)) : OK;
 }
 
 err torch_bin_parse(torch_bin **out, const void *bytes, size_t size, const char *label)

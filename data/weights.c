@@ -46,7 +46,9 @@ static err seal(weights *w)
 {
     const char *twice = tensor_table_seal(&w->all);
     w->source.count = w->all.count;
-    return twice ? err_set(E_FORMAT, "%s: tensor '%.200s' is in two shards; download the folder again", w->path, twice) : OK;
+    return twice ? err_set(E_FORMAT, "%s: tensor '%s' is in two shards; download the folder again", w->path,
+                           stored_name_text(&w->memory, twice))
+                 : OK;
 }
 
 static err add_file(weights *w, const char *path)
@@ -97,10 +99,10 @@ static err list_shards(const char ***shards, size_t *count, const json_t *map, c
     json_object_foreach((json_t *)(uintptr_t)map, name, value) {
         const char *shard = json_string_value(value);
         if (!shard || !is_plain_name(shard)) {
-            char shown[96];
+            char shown[96], key[200];
             free(list);
-            return err_set(E_FORMAT, "%s: weight_map: %.200s: found %s, expected the plain name of a file beside the index", path,
-                           name, json_text_describe(shown, value));
+            return err_set(E_FORMAT, "%s: weight_map: %s: found %s, expected the plain name of a file beside the index", path,
+                           text_escaped(key, sizeof key, name), json_text_describe(shown, value));
         }
         list[used++] = shard;
     }

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "base/text.h"
+
 enum {
     LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22, END64_BYTES = 56, LOCATOR_BYTES = 20,
     LOCAL_MAGIC = 0x04034b50, CENTRAL_MAGIC = 0x02014b50, END_MAGIC = 0x06054b50, END64_MAGIC = 0x06064b50,
@@ -95,8 +97,8 @@ static err read_zip64_extra(uint64_t *const value[3], const uint8_t *extra, size
 
 static err check_name(const char *name, size_t length)
 {
-    if (strlen(name) != length)
-        return damaged("a member's name contains NUL");
+    if (strlen(name) != length || !text_utf8_valid(NULL, name, length))
+        return damaged("a member's name contains NUL or is not UTF-8");
     for (const char *c = name; *c; c++) {
         if ((unsigned char)*c < 0x20 || *c == '\\')
             return damaged("a member's name has control characters or backslashes");

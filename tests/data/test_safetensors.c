@@ -100,6 +100,7 @@ static const struct {
     {"three offsets", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", 4, "']' behind two data_offsets"},
     {"end before begin", "{" T("a", F4(4, 0)) "}", 4, "run backwards"},
     {"first tensor not at 0", "{" T("a", F4(4, 8)) "}", 8, "there is a hole"},
+    {"control characters in a name reach no message", "{" T("\\u001b[2J", F4(4, 8)) "}", 8, "\\x1B[2J: data begins at 4"},
     {"hole", "{" T("a", F4(0, 4)) "," T("b", F4(8, 12)) "}", 12, "b: data begins at 8, expected 4: there is a hole"},
     {"overlap", "{" T("a", F4(0, 4)) "," T("b", F4(2, 6)) "}", 6, "b: data begins at 2, expected 4: it overlaps"},
     {"same place twice", "{" T("a", F4(0, 4)) "," T("b", F4(0, 4)) "}", 4, "it overlaps"},

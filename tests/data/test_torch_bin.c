@@ -326,12 +326,31 @@ static void test_hostile_archives(void **state)
         expect_damaged(copy, size, changes[i].words);
         free(copy);
     }
+    /* one member under another folder, in both headers */
+    uint8_t *copy = memcpy(heap_get(size), bytes, size);
+    find(copy, size, CENTRAL)[46] = find(copy, size, "PK\3\4")[30] = 'X';
+    expect_damaged(copy, size, "do not lie under one folder");
+    free(copy);
     uint8_t *trailing = heap_get(size + 1);
     memcpy(trailing, bytes, size);
     trailing[size] = 0;
     expect_damaged(trailing, size + 1, "no end record");
     free(trailing);
     free(bytes);
+}
+
+static void test_duplicate_members(void **state)
+{
+    (void)state;
+    zip_writer *w;
+    assert_int_equal(zip_create(&w, MSD_TEST_TMP "/duplicate.bin", "archive"), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(zip_begin_member(w, "data.pkl"), OK);
+        assert_int_equal(zip_write(w, "\x80\2}.", 4), OK);
+        assert_int_equal(zip_end_member(w), OK);
+    }
+    assert_int_equal(zip_publish(w), OK);
+    expect_open_fails(MSD_TEST_TMP "/duplicate.bin", "'data.pkl' appears twice");
 }
 
 /* Every truncation is refused; every change of one byte gives an error or the same tensors: all is under a checksum
@@ -442,7 +461,7 @@ int main(void)
         cmocka_unit_test(test_nested),          cmocka_unit_test(test_views),
         cmocka_unit_test(test_types),           cmocka_unit_test(test_refused_forms),
         cmocka_unit_test(test_hostile_pickles), cmocka_unit_test(test_small_files_with_endless_walks),
-        cmocka_unit_test(test_hostile_archives), cmocka_unit_test(test_damaged_everywhere),
+        cmocka_unit_test(test_hostile_archives), cmocka_unit_test(test_duplicate_members), cmocka_unit_test(test_damaged_everywhere),
         cmocka_unit_test(test_pickle_damaged_everywhere), cmocka_unit_test(test_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "data/tokenizer.h"
 #include "infer/load_encoders.h"
 
 struct encoders {
@@ -110,6 +109,11 @@ void encoders_close(encoders *e)
     vae_release(&e->vae);
     arena_free(&e->memory);
     free(e);
+}
+
+const tokenizer *encoders_tokenizer(const encoders *e)
+{
+    return e->tokenizer[0];
 }
 
 const encoder_sizes *encoders_sizes(const encoders *e)

@@ -12,6 +12,7 @@
 #define MSD_INFER_ENCODE_H
 
 #include "autograd/tensor.h"
+#include "data/tokenizer.h"
 
 enum {
     ENCODE_TEXT = 1,    /* encode_prompt: both text encoders */
@@ -39,6 +40,8 @@ err  encoders_open(encoders **out, device *dev, dtype type, const char *model, c
                    unsigned which);
 void encoders_close(encoders *e); /* NULL is fine */
 const encoder_sizes *encoders_sizes(const encoders *e);
+/* The first tokenizer, for phrase matching; opened with ENCODE_TEXT or ENCODE_PHRASE. */
+const tokenizer *encoders_tokenizer(const encoders *e);
 /* Whether an adapter's picture and phrase widths are those of the opened networks; 0: not compared. E_MODEL names
  * both. */
 err  encoders_check_adapter(const encoders *e, int64_t picture_width, int64_t phrase_width);

@@ -1,0 +1,188 @@
+/* The functions of msd.h: options into the types of the library below, err into exit codes. */
+#include "msd.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "data/adapter_file.h"
+#include "data/inspect.h"
+#include "infer/synth.h"
+#include "train/check.h"
+#include "train/demo_data.h"
+#include "train/doctor.h"
+#include "train/probe_modules.h"
+#include "train/train.h"
+
+enum { LINE_BYTES = 8400, PROBLEM_LINES = 50 };
+
+static _Thread_local char line[LINE_BYTES]; /* what msd_message hands out */
+
+const char *msd_version(void)
+{
+    return MSD_VERSION;
+}
+
+const char *msd_message(void)
+{
+    return line;
+}
+
+/* The exit code of e, with the line that main prints. */
+static int status_of(err e)
+{
+    line[0] = 0;
+    if (e == E_INTERRUPTED || e == E_TERMINATED)
+        snprintf(line, sizeof line, "%s", err_message());
+    else if (e != OK)
+        snprintf(line, sizeof line, "error[%s] %s", err_name(e), err_message());
+    return err_exit_code(e);
+}
+
+const char *msd_nearest(const char *word, const char *const *names)
+{
+    size_t count = 0;
+    while (names[count])
+        count++;
+    return text_nearest(word, names, count);
+}
+
+int msd_usage_error(const char *format, ...)
+{
+    char text[LINE_BYTES / 2];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return status_of(err_set(E_USAGE, "%s", text));
+}
+
+/* ---- shared options ---- */
+
+/* What this build computes on; anything else is said. */
+static err check_run_options(const msd_run *o)
+{
+    const char *device_name = o->device ? o->device : "auto", *type = o->dtype ? o->dtype : "auto";
+    if (strcmp(device_name, "auto") && strcmp(device_name, "cpu") && strcmp(device_name, "cuda"))
+        return err_set(E_USAGE, "--device: '%s' is none of auto, cpu, cuda", device_name);
+    if (!strcmp(device_name, "cuda"))
+        return err_set(E_DEVICE, "--device cuda: this build computes on the CPU only; leave --device out");
+    if (strcmp(type, "auto") && strcmp(type, "f32") && strcmp(type, "bf16"))
+        return err_set(E_USAGE, "--dtype: '%s' is none of auto, f32, bf16", type);
+    if (!strcmp(type, "bf16"))
+        return err_set(E_USAGE, "--dtype bf16: this version computes in f32; leave --dtype out");
+    if (o->threads < 0 || o->threads > 4096)
+        return err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)o->threads);
+    return OK;
+}
+
+static err parse_stored_type(stored_type *out, const char *name, stored_type fallback)
+{
+    static const struct {
+        const char *name;
+        stored_type type;
+    } types[] = {{"f32", STORED_F32}, {"f16", STORED_F16}, {"bf16", STORED_BF16}};
+    *out = fallback;
+    if (!name)
+        return OK;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (!strcmp(name, types[i].name)) {
+            *out = types[i].type;
+            return OK;
+        }
+    }
+    return err_set(E_USAGE, "--dtype: '%s' is none of f32, f16, bf16", name);
+}
+
+/* ---- training ---- */
+
+int msd_train(const msd_train_options *o)
+{
+    logger log = logger_start(o->run.quiet);
+    err e = check_run_options(&o->run);
+    if (e != OK)
+        return status_of(e);
+    train_options t = {.config = o->config, .set = o->set.item, .sets = o->set.count, .resume = o->resume,
+                       .allow_change = o->allow_change.item, .allowed = o->allow_change.count,
+                       .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
+    return status_of(train_run(&t, &log));
+}
+
+int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out)
+{
+    arena memory = {0};
+    problems found = {.memory = &memory};
+    check_counts counts = {0};
+    check_run(&counts, &found, config, set->item, set->count);
+    err e = problems_report(&found, stderr, PROBLEM_LINES);
+    if (e == OK && !run->quiet)
+        fprintf(out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config, (long long)counts.samples,
+                (long long)counts.subjects, (long long)counts.pictures);
+    int status = status_of(e);
+    arena_free(&memory);
+    return status;
+}
+
+int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_t seed, bool quiet)
+{
+    logger log = logger_start(quiet);
+    return status_of(demo_data_write(folder, photos, count, seed, &log));
+}
+
+/* ---- files ---- */
+
+int msd_export(const char *dst, const char *src, const char *dtype_text)
+{
+    stored_type type;
+    err e = parse_stored_type(&type, dtype_text, STORED_TYPE_COUNT);
+    return status_of(e == OK ? adapter_export(dst, src, type) : e);
+}
+
+int msd_inspect(const char *path, bool json, FILE *out)
+{
+    inspection *i = NULL;
+    err e = inspect(&i, path);
+    if (e == OK) {
+        if (json)
+            inspect_print_json(out, i);
+        else
+            inspect_print(out, i);
+    }
+    inspect_free(i);
+    return status_of(e);
+}
+
+int msd_synth(const char *folder, const char *size, uint64_t seed, const char *dtype_text, bool quiet)
+{
+    logger log = logger_start(quiet);
+    stored_type type;
+    err e = parse_stored_type(&type, dtype_text, STORED_F16);
+    return status_of(e == OK ? synth_write(folder, size, seed, type, &log) : e);
+}
+
+int msd_doctor(bool json, FILE *out)
+{
+    return status_of(doctor_print(json, out));
+}
+
+/* ---- probe ---- */
+
+static err probe_with_device(const msd_probe_options *o)
+{
+    TRY(check_run_options(&o->run));
+    if (o->controlnet)
+        return err_set(E_USAGE, "--controlnet: this version has no ControlNet");
+    device *dev = NULL;
+    TRY(device_open_cpu(&dev, (int)o->run.threads));
+    probe_options p = {.module = o->module, .model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter,
+                       .in = o->in, .out = o->out, .set = o->set.item, .sets = o->set.count, .dev = dev, .type = DT_F32};
+    err e = probe_modules_run(&p);
+    device_close(dev);
+    return e;
+}
+
+int msd_probe(const msd_probe_options *o)
+{
+    return status_of(probe_with_device(o));
+}

@@ -1,0 +1,174 @@
+#include "train/run.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "data/adapter_file.h"
+#include "data/fingerprint.h"
+#include "infer/load_unet.h"
+#include "train/resume.h"
+
+/* ---- config and dataset ---- */
+
+static err read_inputs(run *r)
+{
+    problems found = {.memory = &r->memory};
+    run_config_load(&r->config, &r->memory, &found, r->options->config, r->options->set, r->options->sets);
+    if (found.errors == 0)
+        manifest_load(&r->dataset, &found, r->config->data.manifest, r->config->data.max_subjects);
+    TRY(problems_report(&found, stderr, 50));
+    if (r->config->device.kind == CONFIG_DEVICE_CUDA)
+        return err_set(E_DEVICE, "device.kind: cuda: this build computes on the CPU only; set device.kind to auto or cpu");
+    r->config_text = run_config_text(&r->memory, r->config);
+    return OK;
+}
+
+static err take_folder(run *r)
+{
+    const char *dir = r->config->output.dir;
+    TRY(folder_make(dir));
+    char *path = path_join(dir, ".lock");
+    err e = file_lock(&r->lock, path);
+    free(path);
+    return e;
+}
+
+/* ---- models ---- */
+
+static err fingerprint_base(run *r)
+{
+    weights *w = NULL;
+    TRY(weights_open_component(&w, r->config->model.base, "unet"));
+    fingerprint(r->base, &w->all);
+    weights_close(w);
+    return OK;
+}
+
+static err new_adapter(run *r)
+{
+    const run_config *c = r->config;
+    const encoder_sizes *z = encoders_sizes(r->encoders);
+    resampler_sizes sizes = {
+        .dim = c->adapter.dim, .depth = c->adapter.depth, .heads = c->adapter.heads, .queries = c->adapter.queries,
+        .image_width = z->picture_width, .phrase_width = z->phrase_width, .hidden_width = 4 * c->adapter.dim,
+        .out_width = r->unet.config.text_width,
+    };
+    return adapter_new(&r->adapter, &r->memory, r->dev, &sizes, &r->unet, (uint64_t)c->train.seed);
+}
+
+static err load_models(run *r)
+{
+    const run_config *c = r->config;
+    load_target to = {&r->memory, r->dev, DT_F32};
+    scheduler_config scheduler;
+    log_info(r->log, "loading %s", c->model.base);
+    TRY(scheduler_config_load(&scheduler, c->model.base));
+    noise_schedule_make(&r->schedule, &r->memory, &scheduler);
+    TRY(encoders_open(&r->encoders, r->dev, DT_F32, c->model.base, c->model.image_encoder,
+                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    TRY(load_unet(&r->unet, &to, c->model.base));
+    TRY(fingerprint_base(r));
+    if (c->model.adapter) {
+        TRY(load_adapter(&r->adapter, &to, c->model.adapter, &r->unet.config, true));
+        return encoders_check_adapter(r->encoders, r->adapter.image_proj.sizes.image_width,
+                                      r->adapter.image_proj.sizes.phrase_width);
+    }
+    return new_adapter(r);
+}
+
+/* ---- parameters ---- */
+
+static void collect(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    (void)kind, (void)ndim, (void)dim;
+    run *r = bind_user(b);
+    r->tensor = heap_grow(r->tensor, (size_t)(r->tensors + 1) * sizeof *r->tensor);
+    r->tensor[r->tensors++] = (parameter){.name = arena_copy_string(&r->memory, path), .t = *slot};
+}
+
+static err make_optimizer(run *r)
+{
+    const run_config *c = r->config;
+    adapter_walk(&r->adapter, collect, r);
+    r->trained = ARENA_ARRAY(&r->memory, parameter, r->tensors);
+    for (int i = 0; i < r->tensors; i++)
+        if (r->tensor[i].t->needs_grad)
+            r->trained[r->trained_count++] = r->tensor[i];
+    adamw how = {.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
+                 .weight_decay = c->optimizer.weight_decay};
+    return optimizer_new(&r->optimizer, &r->memory, r->dev, r->trained, r->trained_count, how);
+}
+
+checkpoint run_checkpoint(run *r, arena *memory)
+{
+    const resampler_sizes *z = &r->adapter.image_proj.sizes;
+    adapter_file_sizes sizes = {
+        .dim = z->dim, .depth = z->depth, .heads = z->heads, .queries = z->queries, .image_width = z->image_width,
+        .phrase_width = z->phrase_width, .ff_width = z->hidden_width, .cross_width = z->out_width, .pairs = r->adapter.pairs,
+        .dummy_tokens = ADAPTER_DUMMY_TOKENS,
+    };
+    checkpoint c = {.tensor = r->tensor, .tensors = r->tensors, .optimizer = r->optimizer, .config = r->config_text,
+                    .step = r->step};
+    c.metadata_count = adapter_file_metadata(&c.metadata, memory, &sizes, r->base, arena_print(memory, "%" PRId64, r->step));
+    return c;
+}
+
+/* ---- opening and closing ---- */
+
+static err write_config(run *r)
+{
+    char *path = path_join(r->config->output.dir, "config.yaml");
+    file_writer *w = NULL;
+    err e = file_create(&w, path);
+    free(path);
+    TRY(e);
+    file_write(w, r->config_text, strlen(r->config_text));
+    return file_publish(w);
+}
+
+err run_open(run *r, bool *finished, const train_options *o, logger *log)
+{
+    *r = (run){.options = o, .log = log, .lock = -1};
+    *finished = false;
+    char *from = NULL;
+    TRY(read_inputs(r));
+    TRY(take_folder(r));
+    TRY(resume_find(&from, &r->step, r));
+    err e = OK;
+    if (from && r->step >= r->config->train.steps) {
+        log_info(log, "%s has all %" PRId64 " steps; raise train.steps to go on", from, r->config->train.steps);
+        *finished = true;
+        free(from);
+        return OK;
+    }
+    TRY_GOTO(e, device_open_cpu(&r->dev, o->threads), done);
+    r->graph = ag_new(r->dev);
+    TRY_GOTO(e, load_models(r), done);
+    TRY_GOTO(e, make_optimizer(r), done);
+    if (from)
+        TRY_GOTO(e, resume_load(r, from), done);
+    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->encoders, r->schedule.count), done);
+    e = write_config(r);
+done:
+    free(from);
+    return e;
+}
+
+void run_close(run *r)
+{
+    if (r->batches.config)
+        batch_source_close(&r->batches);
+    ag_free(r->graph);
+    optimizer_free(r->optimizer);
+    adapter_release(&r->adapter);
+    unet_release(&r->unet);
+    encoders_close(r->encoders);
+    device_close(r->dev);
+    manifest_free(&r->dataset);
+    if (r->lock >= 0)
+        file_unlock(r->lock);
+    free(r->tensor);
+    arena_free(&r->memory);
+}

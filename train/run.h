@@ -1,0 +1,42 @@
+/* What a training run holds, and how it starts: folder, lock, models, parameters, resume. */
+#ifndef MSD_TRAIN_RUN_H
+#define MSD_TRAIN_RUN_H
+
+#include "infer/noise_schedule.h"
+#include "train/batch_source.h"
+#include "train/checkpoint.h"
+#include "train/train.h"
+
+typedef struct run {
+    const train_options *options;
+    logger              *log;
+    arena                memory;
+    run_config          *config;
+    char                *config_text;  /* resolved */
+    manifest             dataset;
+    device              *dev;
+    ag                  *graph;
+    int                  lock;         /* descriptor; -1: none */
+    encoders            *encoders;
+    unet                 unet;
+    ms_adapter           adapter;
+    noise_schedule       schedule;
+    parameter           *tensor;       /* all of the adapter file */
+    int                  tensors;
+    parameter           *trained;      /* those with gradients */
+    int                  trained_count;
+    optimizer           *optimizer;
+    char                 base[65];     /* fingerprint of the UNet */
+    batch_source         batches;
+    int64_t              step;         /* done so far */
+} run;
+
+/* Reads and checks everything, takes the folder, loads the models, and brings the state to the step to go on from.
+ * *finished: the run has all its steps already (nothing was loaded). r is to be closed in every case. */
+err  run_open(run *r, bool *finished, const train_options *o, logger *log);
+void run_close(run *r);
+
+/* The state as a checkpoint of r->step, for saving. Its metadata lives in `memory`. */
+checkpoint run_checkpoint(run *r, arena *memory);
+
+#endif

@@ -24,20 +24,21 @@ torch.set_num_threads(1)
 tensors = {}
 
 
-def case(name, inputs, op, gradients=True):
-    """inputs: a shape (from the counter, differentiable) or a tensor (stored, constant)."""
+def case(name, inputs, op):
+    """inputs: a shape (from the counter, differentiable), a tensor (stored, constant) or None."""
     values = []
     for i, given in enumerate(inputs):
-        if isinstance(given, torch.Tensor):
+        if given is None:
+            values.append(None)
+        elif isinstance(given, torch.Tensor):
             tensors[f"{name}.{i}"] = given.numpy()
             values.append(given)
         else:
-            x = torch.from_numpy(counter.uniform(f"{name}.{i}", given)).double()
-            values.append(x.requires_grad_(gradients))
+            values.append(torch.from_numpy(counter.uniform(f"{name}.{i}", given)).double().requires_grad_())
     y = op(*values)
     stored = y.detach()
     tensors[f"{name}.y"] = numpy.ascontiguousarray((stored.float() if stored.is_floating_point() else stored).numpy())
-    leaves = [(i, x) for i, x in enumerate(values) if x.requires_grad]
+    leaves = [(i, x) for i, x in enumerate(values) if x is not None and x.requires_grad]
     if leaves:
         dy = torch.from_numpy(counter.uniform(f"{name}.dy", tuple(y.shape))).double()
         for (i, _), g in zip(leaves, torch.autograd.grad(y, [x for _, x in leaves], dy)):
@@ -45,27 +46,28 @@ def case(name, inputs, op, gradients=True):
     print(f"{name}: {tuple(y.shape)}")
 
 
-# ---- attention: (B,T,H,D) as in the C code; scale chosen so that the softmax is far from flat ----
+# ---- attention: (B,T,H,D) as in the C code; scales so large that the softmax is far from flat, and exact in f32 ----
 
 
-def attention(causal=False):
+def attention(scale, causal=False):
     def op(q, k, v):
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal,
-                                           scale=4 / math.sqrt(q.shape[-1]))
+                                           scale=scale)
         return y.transpose(1, 2)
     return op
 
 
 def attention_cases():
-    for name, b, t, s, h, d in [("d8", 2, 70, 33, 3, 8), ("d40", 1, 65, 77, 1, 40), ("tiles", 1, 130, 300, 1, 16),
-                                ("d64", 1, 20, 257, 1, 64), ("d80", 1, 9, 77, 3, 80), ("d512", 1, 14, 21, 1, 512),
-                                ("one", 1, 1, 1, 1, 8), ("d9", 3, 5, 6, 7, 9)]:
-        case(f"attention_{name}", [(b, t, h, d), (b, s, h, d), (b, s, h, d)], attention())
+    for name, b, t, s, h, d, scale in [
+            ("d8", 2, 70, 33, 3, 8, 1.5), ("d40", 1, 65, 77, 1, 40, 0.625), ("tiles", 1, 130, 300, 1, 16, 1.0),
+            ("d64", 1, 20, 257, 1, 64, 0.5), ("d80", 1, 9, 77, 3, 80, 0.4375), ("d512", 1, 14, 21, 1, 512, 0.1875),
+            ("one", 1, 1, 1, 1, 8, 1.5), ("d9", 3, 5, 6, 7, 9, 1.25)]:
+        case(f"attention_{name}", [(b, t, h, d), (b, s, h, d), (b, s, h, d)], attention(scale))
     for name, b, t, s, h, d in [("clip", 1, 77, 77, 3, 8), ("tiles", 1, 300, 300, 1, 8), ("more_keys", 2, 5, 9, 1, 8),
                                 ("more_queries", 1, 70, 6, 1, 8), ("unseen_tile", 1, 3, 260, 1, 8)]:
-        case(f"causal_{name}", [(b, t, h, d), (b, s, h, d), (b, s, h, d)], attention(True))
+        case(f"causal_{name}", [(b, t, h, d), (b, s, h, d), (b, s, h, d)], attention(1.5, causal=True))
     # q, k, v as views of one projection (B,T,3C), which gets one gradient
-    packed = lambda x: attention()(*[part.unflatten(-1, (3, 8)) for part in x.chunk(3, dim=-1)])
+    packed = lambda x: attention(1.5)(*[part.unflatten(-1, (3, 8)) for part in x.chunk(3, dim=-1)])
     case("attention_packed", [(2, 11, 72)], packed)
 
 
@@ -81,12 +83,13 @@ def covered(boxes, h, w):
     return (rows[..., :, None] & columns[..., None, :]).flatten(2).to(torch.uint8)
 
 
-def reference_processor(Processor, boxes, heads, size, tokens, scale, subject_scales):
+def reference_processor(Processor, boxes, heads, size, tokens, subject_scales, scale=0.6):
     """MaskedIPAttnProcessor2_0 with q, k, v given instead of projected: identity for q and the output, halves of a token
     for k and v; its text has one token of zeros, whose attention is zero."""
     inner = heads * size
     attn = Attention(query_dim=inner, cross_attention_dim=2 * inner, heads=heads, dim_head=size, out_bias=False).double()
-    processor = Processor(inner, 2 * inner, scale=scale, num_tokens=tokens, text_tokens=1, subject_scales=subject_scales).double()
+    processor = Processor(inner, 2 * inner, scale=scale, num_tokens=tokens, text_tokens=1,
+                          subject_scales=None if subject_scales is None else subject_scales.tolist()).double()
     one, none = torch.eye(inner).double(), torch.zeros(inner, inner).double()
     with torch.no_grad():
         attn.to_q.weight.copy_(one)
@@ -103,12 +106,13 @@ def reference_processor(Processor, boxes, heads, size, tokens, scale, subject_sc
     return op
 
 
-def formula(boxes, h, w, scale, subject_scales):
+def formula(boxes, h, w, subject_scales, scale=0.6):
     """The same from the formula, for any grid, and for k and v of fewer samples than q."""
     def op(base, q, k, v):
         samples, subjects = boxes.shape[:2]
         tokens = k.shape[1] // subjects
-        each = torch.tensor(subject_scales if subject_scales else [scale] * subjects).double().repeat_interleave(tokens)
+        each = torch.full((subjects,), scale) if subject_scales is None else subject_scales
+        each = each.double().repeat_interleave(tokens)
         allowed = covered(boxes, h, w).bool().repeat_interleave(tokens, dim=1).transpose(1, 2)[:, None]  # (A,1,T,S*N)
         score = torch.einsum("bthd,bshd->bhts", q[:samples], k) / math.sqrt(q.shape[-1])
         weight = torch.exp(score - score.amax(-1, keepdim=True)) * allowed
@@ -129,24 +133,21 @@ NOTHING = [[0.0, 0.0, 0.0, 0.0]] * 3
 def subjects_cases(Processor):
     f32 = lambda *rows: torch.tensor(list(rows), dtype=torch.float32)
 
-    def add(name, boxes, op, b, t, n, h, d, base=True):
+    def add(name, boxes, op, scales, b, t, n, h, d, base=True):
         a, s = boxes.shape[:2]
-        k = (a, s * n, h, d)
-        if base:
-            case(name, [(b, t, h, d), (b, t, h, d), k, k, boxes], lambda base, q, k, v, _: op(base, q, k, v))
-        else:
-            case(name, [(b, t, h, d), k, k, boxes], lambda q, k, v, _: op(None, q, k, v))
+        like_q, like_k = (b, t, h, d), (a, s * n, h, d)
+        case(name, [like_q if base else None, like_q, like_k, like_k, boxes, scales], lambda *x: op(*x[:4]))
 
     boxes = f32(OVERLAPPING, ALONE)
-    add("subjects_reference", boxes, reference_processor(Processor, boxes, 3, 8, 4, 0.6, None), 2, 49, 4, 3, 8)
-    boxes = f32(LARGE)
-    add("subjects_scales", boxes, reference_processor(Processor, boxes, 1, 40, 2, 1.0, [0.3, 1.5, 0.7]), 1, 100, 2, 1, 40)
+    add("subjects_reference", boxes, reference_processor(Processor, boxes, 3, 8, 4, None), None, 2, 49, 4, 3, 8)
+    boxes, scales = f32(LARGE), f32(0.3, 1.5, 0.7)
+    add("subjects_scales", boxes, reference_processor(Processor, boxes, 1, 40, 2, scales), scales, 1, 100, 2, 1, 40)
     boxes = f32(ODD, NOTHING)
-    add("subjects_wide", boxes, formula(boxes, 6, 11, 0.4, None), 3, 66, 3, 2, 8)
-    boxes = f32(ODD)
-    add("subjects_tall", boxes, formula(boxes, 13, 5, 1.0, [1.2, 0.0, 0.5]), 2, 65, 16, 1, 8)
+    add("subjects_wide", boxes, formula(boxes, 6, 11, None), None, 3, 66, 3, 2, 8)
+    boxes, scales = f32(ODD), f32(1.2, 0.0, 0.5)
+    add("subjects_tall", boxes, formula(boxes, 13, 5, scales), scales, 2, 65, 16, 1, 8)
     boxes = f32([[0.1, 0.1, 0.9, 0.9]])
-    add("subjects_no_base", boxes, formula(boxes, 4, 4, 1.0, None), 1, 16, 5, 5, 6, base=False)
+    add("subjects_no_base", boxes, formula(boxes, 4, 4, None), None, 1, 16, 5, 5, 6, base=False)
 
 
 def box_mask_cases(Processor):

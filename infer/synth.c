@@ -132,7 +132,7 @@ static void declare_visit(binder *b, tensor **slot, const char *path, weight_kin
 static void fill_piece(job *j, const char *key, int ndim, const int64_t *dim, int64_t first, int64_t count)
 {
     int64_t chunks = (count + CHUNK - 1) / CHUNK;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (chunks > 4)
     for (int64_t c = 0; c < chunks; c++) {
         int64_t at = c * CHUNK, length = count - at < CHUNK ? count - at : CHUNK;
         counter_fill_part(j->value + at, key, ndim, dim, first + at, length);

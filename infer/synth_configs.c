@@ -3,10 +3,12 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "data/vocab.h"
+
 /* `tiny` has every kind of part (a level without attention, growing depth, odd numbers of heads, groups of one channel)
  * and runs in seconds. `half` has SDXL's encoders and VAE; so has `sdxl`, and the vocabulary's full tables. */
 static const synth_size sizes[] = {
-    {"tiny", 16, {32, 96, 160}, {1, 3, 5}, {1, 1, 2}, 16, 32, 1024,
+    {"tiny", 16, {32, 96, 160}, {1, 3, 5}, {1, 1, 2}, 16, 32, VOCAB_TOKENS,
      {48, 96, 3, 3, 48}, {80, 160, 3, 5, 64}, {48, 96, 3, 3, 32}, 112, 14, {16, 32, 32, 48}, 2, 8},
     {"half", 128, {160, 320, 640}, {5, 5, 10}, {1, 2, 10}, 32, 256, 49408,
      {768, 3072, 12, 12, 768}, {1280, 5120, 32, 20, 1280}, {1664, 8192, 48, 16, 1280}, 224, 14, {128, 256, 512, 512}, 2, 32},

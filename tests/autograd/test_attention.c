@@ -157,6 +157,19 @@ static void test_long_sequences(void **state)
     close_run(&r);
 }
 
+/* One key: y is v, dv is dy to the bit, and q and k have no influence. */
+static void test_one_key(void **state)
+{
+    (void)state;
+    run r = open_run(2, 2, 1, 1, 3, 8);
+    forward_backward(&r, false);
+    expect_same_bits(r.y, r.v);
+    expect_same_bits(r.dv, r.dy);
+    for (int64_t i = 0; i < tensor_count(r.dq); i++)
+        assert_true(fabsf(((float *)r.dq->data)[i]) < 1e-6f && fabsf(((float *)r.dk->data)[i]) < 1e-6f);
+    close_run(&r);
+}
+
 static void test_nan_stays_visible(void **state)
 {
     (void)state;
@@ -190,7 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_do_not_change_bits), cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_long_sequences),             cmocka_unit_test(test_nan_stays_visible),
-        cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_one_key),                    cmocka_unit_test(test_exp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,6 @@ tests/autograd/cases_attention.c has a row of the same name for each case.
 import argparse
 import math
 
-import numpy
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -24,6 +23,10 @@ torch.set_num_threads(1)
 tensors = {}
 
 
+def store(name, value):
+    tensors[name] = value.contiguous().numpy()
+
+
 def case(name, inputs, op):
     """inputs: a shape (from the counter, differentiable), a tensor (stored, constant) or None."""
     values = []
@@ -31,18 +34,18 @@ def case(name, inputs, op):
         if given is None:
             values.append(None)
         elif isinstance(given, torch.Tensor):
-            tensors[f"{name}.{i}"] = given.numpy()
+            store(f"{name}.{i}", given)
             values.append(given)
         else:
             values.append(torch.from_numpy(counter.uniform(f"{name}.{i}", given)).double().requires_grad_())
     y = op(*values)
     stored = y.detach()
-    tensors[f"{name}.y"] = numpy.ascontiguousarray((stored.float() if stored.is_floating_point() else stored).numpy())
+    store(f"{name}.y", stored.float() if stored.is_floating_point() else stored)
     leaves = [(i, x) for i, x in enumerate(values) if x is not None and x.requires_grad]
     if leaves:
         dy = torch.from_numpy(counter.uniform(f"{name}.dy", tuple(y.shape))).double()
         for (i, _), g in zip(leaves, torch.autograd.grad(y, [x for _, x in leaves], dy)):
-            tensors[f"{name}.grad{i}"] = numpy.ascontiguousarray(g.float().numpy())
+            store(f"{name}.grad{i}", g.float())
     print(f"{name}: {tuple(y.shape)}")
 
 
@@ -61,7 +64,7 @@ def attention_cases():
     for name, b, t, s, h, d, scale in [
             ("d8", 2, 70, 33, 3, 8, 1.5), ("d40", 1, 65, 77, 1, 40, 0.625), ("tiles", 1, 130, 300, 1, 16, 1.0),
             ("d64", 1, 20, 257, 1, 64, 0.5), ("d80", 1, 9, 77, 3, 80, 0.4375), ("d512", 1, 14, 21, 1, 512, 0.1875),
-            ("one", 1, 1, 1, 1, 8, 1.5), ("d9", 3, 5, 6, 7, 9, 1.25)]:
+            ("one", 1, 1, 2, 1, 8, 1.5), ("d9", 3, 5, 6, 7, 9, 1.25)]:
         case(f"attention_{name}", [(b, t, h, d), (b, s, h, d), (b, s, h, d)], attention(scale))
     for name, b, t, s, h, d in [("clip", 1, 77, 77, 3, 8), ("tiles", 1, 300, 300, 1, 8), ("more_keys", 2, 5, 9, 1, 8),
                                 ("more_queries", 1, 70, 6, 1, 8), ("unseen_tile", 1, 3, 260, 1, 8)]:

@@ -1,8 +1,6 @@
 #include "data/image.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 
 #include "base/file.h"
 #include "data/codec.h"

@@ -116,7 +116,7 @@ static void test_settings(void **state)
             expect_ids(t, json_array_get(line, 0), json_array_get(line, 1), name);
         tokenizer_close(t);
     }
-    assert_true(i >= 6);
+    assert_true(i >= 8);
 }
 
 static void test_padding(void **state)
@@ -269,6 +269,25 @@ static void test_unknown_bytes(void **state)
     tokenizer_close(t);
 }
 
+/* Of equal merges the leftmost is done first. */
+static void test_equal_merges(void **state)
+{
+    (void)state;
+    const char *folder = MSD_TEST_TMP "/tokenizer_equal";
+    folder_remove(folder);
+    assert_int_equal(folder_make(folder), OK);
+    write_file(folder, "vocab.json", "{\"a\":0,\"a</w>\":1,\"aa\":2,\"<|startoftext|>\":3,\"<|endoftext|>\":4}");
+    write_file(folder, "merges.txt", "a a\n");
+    tokenizer *t = opened(folder);
+    token_list ids = {0};
+    assert_int_equal(tokenizer_encode(&ids, t, "aaaaaaaa", 8), OK);
+    static const int32_t wanted[] = {2, 2, 2, 0, 1}; /* from the right it would be 0, 2, 2, 2, 1 */
+    assert_int_equal(ids.count, 5);
+    assert_memory_equal(ids.id, wanted, sizeof wanted);
+    token_list_free(&ids);
+    tokenizer_close(t);
+}
+
 static void test_vocab_write(void **state)
 {
     (void)state;
@@ -336,7 +355,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_transformers), cmocka_unit_test(test_settings),      cmocka_unit_test(test_padding),
         cmocka_unit_test(test_bad_text),            cmocka_unit_test(test_long_words),    cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_unknown_bytes),       cmocka_unit_test(test_vocab_write),   cmocka_unit_test(test_phrases),
+        cmocka_unit_test(test_unknown_bytes),       cmocka_unit_test(test_equal_merges),  cmocka_unit_test(test_vocab_write),
+        cmocka_unit_test(test_phrases),
     };
     return cmocka_run_group_tests(tests, load, drop);
 }

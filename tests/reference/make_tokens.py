@@ -85,9 +85,11 @@ def variants(source, size):
                             "bos_token": START, "eos_token": END, "unk_token": END, "pad_token": "!", "model_max_length": 77}, {**named, "pad_token": "!"}),
         "map alone": (None, {**named, "pad_token": "!"}),
         "map before config": ({"pad_token": END, "model_max_length": 10**30}, {"bos_token": START, "eos_token": END, "pad_token": "!", "unk_token": END}),
+        "decoder before map": ({"added_tokens_decoder": {"0": dressed("!", False, special=True)}, "pad_token": "!"}, {**named, "pad_token": END}),
+        "longest": ({"added_tokens_decoder": {str(size): dressed("<new>", False), str(size + 1): dressed("<new><er>", False), str(size + 2): dressed("<NE", True)}}, None),
         "padding decoder": ({"added_tokens_decoder": {"0": dressed("!", False, special=True)}, "pad_token": "!"}, None),
     }
-    texts = ["<|STARTOFTEXT|> dog !a! !!", " <|endoftext|> dog", "<|EndOfText|>cat", "hello! <|startoftext|>", "a!!b"]
+    texts = ["<|STARTOFTEXT|> dog !a! !!", " <|endoftext|> dog", "<|EndOfText|>cat", "hello! <|startoftext|>", "a!!b", "a<new>b<new><er>c<new><ne"]
     out = []
     for name, (config, special) in rows.items():
         t = CLIPTokenizer.from_pretrained(folder_like(source, config, special))

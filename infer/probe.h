@@ -31,7 +31,7 @@ typedef enum probe_kind {
 typedef enum probe_need { PROBE_REQUIRED, PROBE_OPTIONAL, PROBE_WITH_ADAPTER, PROBE_OPTIONAL_WITH_ADAPTER } probe_need;
 
 /* shape: sizes separated by commas, numbers or letters; the same letter is the same size in every input of the module
- * ("B,T,C"). The last row has name NULL. */
+ * ("B,T,C"); "S?" may be 0. The last row has name NULL. */
 typedef struct probe_input {
     const char *name, *shape;
     probe_kind  kind;

@@ -4,27 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t probe_sizes_find(const probe_sizes *s, const char *letter, size_t length)
+static int find(const probe_sizes *s, const char *letter, size_t length)
 {
     for (int i = 0; i < s->count; i++)
         if (s->at[i].length == length && !memcmp(s->at[i].letter, letter, length))
-            return s->at[i].size;
-    return 0;
+            return i;
+    return -1;
+}
+
+int64_t probe_sizes_find(const probe_sizes *s, const char *letter, size_t length)
+{
+    int i = find(s, letter, length);
+    return i < 0 ? 0 : s->at[i].size;
+}
+
+/* The letter alone of "S?", which may be 0. */
+static size_t letter_length(const char *part)
+{
+    return strcspn(part, ",?");
 }
 
 /* Whether `size` is what the pattern's next part says; a letter seen first takes it. */
-static bool size_fits(probe_sizes *s, const char *part, size_t length, int64_t size)
+static bool size_fits(probe_sizes *s, const char *part, int64_t size)
 {
     if (part[0] >= '0' && part[0] <= '9')
         return strtoll(part, NULL, 10) == size;
-    int64_t known = probe_sizes_find(s, part, length);
-    if (known)
-        return known == size;
+    size_t length = letter_length(part);
+    int known = find(s, part, length);
+    if (known >= 0)
+        return s->at[known].size == size;
     CHECK(s->count < PROBE_MAX_SIZES, "more than %d letters", PROBE_MAX_SIZES);
     s->at[s->count].letter = part;
     s->at[s->count].length = length;
     s->at[s->count++].size = size;
-    return size > 0;
+    return size > 0 || part[length] == '?';
 }
 
 static bool shape_fits(probe_sizes *s, const char *pattern, const stored_tensor *t)
@@ -35,7 +48,7 @@ static bool shape_fits(probe_sizes *s, const char *pattern, const stored_tensor 
     bool fits = t->ndim == parts && parts <= TENSOR_MAX_DIM;
     for (int i = 0; fits && i < parts; i++) {
         size_t length = strcspn(pattern, ",");
-        fits = size_fits(s, pattern, length, t->dim[i]);
+        fits = size_fits(s, pattern, t->dim[i]);
         pattern += length + (pattern[length] == ',');
     }
     return fits;
@@ -47,7 +60,7 @@ static const char *expected_text(arena *memory, const probe_sizes *s, const char
     char *text = arena_print(memory, "(%s)", pattern);
     bool  any = false;
     for (const char *part = pattern; *part; part += strcspn(part, ",") + (part[strcspn(part, ",")] == ',')) {
-        size_t  length = strcspn(part, ",");
+        size_t  length = letter_length(part);
         int64_t size = probe_sizes_find(s, part, length);
         if (size && (part[0] < '0' || part[0] > '9'))
             text = arena_print(memory, "%s%s%.*s = %" PRId64, text, any ? ", " : " with ", (int)length, part, size);

@@ -1,6 +1,6 @@
 #include "train/step.h"
 
-#include <stdlib.h>
+#include <inttypes.h>
 
 /* (B,1,1,1) of a per-timestep coefficient, for broadcasting over the latents. */
 static tensor *per_sample(ag *g, const char *name, const float *by_timestep, const batch *b)
@@ -11,7 +11,7 @@ static tensor *per_sample(ag *g, const char *name, const float *by_timestep, con
     return ag_input(g, name, DT_F32, DIMS(b->B, 1, 1, 1), value, DT_F32);
 }
 
-static tensor *noisy_latents(ag *g, const noise_coefficients *s, const batch *b, tensor *noise)
+static tensor *noisy_latents(ag *g, const noise_schedule *s, const batch *b, tensor *noise)
 {
     tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
     return ag_add(g, ag_mul(g, latents, per_sample(g, "sqrt(alpha_bar)", s->signal, b)),
@@ -57,8 +57,8 @@ static err check_batch(const step_models *m, const batch *b)
 {
     for (int64_t i = 0; i < b->B; i++)
         if (!(b->timesteps[i] >= 0 && b->timesteps[i] < (float)m->schedule.count))
-            return err_set(E_SHAPE, "timesteps: %g of sample %lld is outside 0..%lld", (double)b->timesteps[i],
-                           (long long)i, (long long)m->schedule.count - 1);
+            return err_set(E_SHAPE, "timesteps: sample %" PRId64 " has %g, expected 0..%" PRId64, i, (double)b->timesteps[i],
+                           m->schedule.count - 1);
     return OK;
 }
 

@@ -3,7 +3,7 @@
 #ifndef MSD_TRAIN_STEP_H
 #define MSD_TRAIN_STEP_H
 
-#include "model/adapter.h"
+#include "infer/noise_schedule.h"
 #include "model/unet.h"
 
 /* A micro-batch on the host. Arrays are contiguous, f32 unless said, images NHWC.
@@ -21,19 +21,15 @@ typedef struct batch {
     int32_t *drop_grounding;      /* (B) */
 } batch;
 
-typedef struct noise_coefficients {
-    const float *signal, *noise;  /* by timestep: sqrt(alpha_bar), sqrt(1 - alpha_bar) */
-    int64_t      count;
-} noise_coefficients;
-
 typedef struct step_models {
     const unet       *unet;
     const ms_adapter *adapter;
-    noise_coefficients schedule;
+    noise_schedule    schedule;
 } step_models;
 
 /* Forward and backward of one micro-batch: gradients of loss/accumulation are added into the trainable
  * tensors. *loss is the micro-batch's mean. noise_pred (B,h,w,C) may be NULL. The graph g is reset.
+ * Without subjects (S = 0) the adapter takes no part and no gradient is written.
  * E_SHAPE when the batch does not fit the models. */
 err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);
 

@@ -80,6 +80,6 @@ err probe_put_f32(probe *p, const char *name, const float *values, int ndim, con
 
 extern const probe_module probe_module_unet, probe_module_resampler;
 extern const probe_module probe_module_text_encoder, probe_module_text_encoder_2, probe_module_image_encoder,
-    probe_module_vae_encode, probe_module_vae_decode;
+    probe_module_vae_encode, probe_module_vae_decode, probe_module_noise, probe_module_sampler;
 
 #endif

@@ -47,7 +47,7 @@ PIXELS = {"a": (2, 3, 28, 28), "b": (3, 3, 30, 30)}
 
 
 def load_counter(model, prefix=""):
-    state = {k: torch.from_numpy(counter.fill(prefix + k, tuple(v.shape))).double() for k, v in model.state_dict().items()}
+    state = {k: torch.from_numpy(counter.fill(prefix + k, tuple(v.shape))) for k, v in model.state_dict().items()}
     model.load_state_dict(state, strict=True)
     return model.double().eval()
 

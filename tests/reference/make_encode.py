@@ -3,7 +3,8 @@
     msd synth tiny -o FOLDER --dtype f32
     python make_encode.py FOLDER GOLDENS_FOLDER
 
-Texts go through diffusers' own encode_prompt, in f32 as it runs there; pictures are the counter formula's and not stored.
+Texts go through diffusers' own encode_prompt, in f32 as it runs there; pictures are the counter formula's and not
+stored.
 """
 
 import json
@@ -33,7 +34,8 @@ def encode_texts(folder):
         h, _, p, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
         hidden.append(h[0])
         pooled.append(p[0])
-    ids = parts["tokenizer"](PHRASES, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    ids = parts["tokenizer"](PHRASES, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    ids = ids.input_ids
     return dict(prompt_hidden=torch.stack(hidden), prompt_pooled=torch.stack(pooled),
                 phrase_pooled=parts["text_encoder"](ids).pooler_output)
 
@@ -53,4 +55,5 @@ if __name__ == "__main__":
     with torch.no_grad():
         tensors = encode_texts(sys.argv[1]) | encode_pictures(sys.argv[1])
     tensors = {k: numpy.ascontiguousarray(v.float().numpy()) for k, v in tensors.items()}
-    save_file(tensors, f"{sys.argv[2]}/encode_tiny.safetensors", {"prompts": json.dumps(PROMPTS), "phrases": json.dumps(PHRASES)})
+    save_file(tensors, f"{sys.argv[2]}/encode_tiny.safetensors",
+              {"prompts": json.dumps(PROMPTS), "phrases": json.dumps(PHRASES)})

@@ -26,12 +26,14 @@ def config(channels, **more):
 
 CASES = {
     # SDXL's form: four blocks, two layers, sides that 8 divides
-    "a": (config([16, 32, 32, 48], layers_per_block=2, norm_num_groups=8, scaling_factor=0.13025), (2, 3, 40, 24), (2, 4, 5, 3)),
+    "a": (config([16, 32, 32, 48], layers_per_block=2, norm_num_groups=8, scaling_factor=0.13025),
+          (2, 3, 40, 24), (2, 4, 5, 3)),
     # odd sides, channels that differ between blocks, no 1x1 convolutions around the latent
     "b": (config([12, 30], layers_per_block=1, norm_num_groups=3, use_quant_conv=False, use_post_quant_conv=False,
                  latent_channels=3), (1, 3, 37, 29), (1, 3, 3, 7)),
     # no attention, three layers, batch of three
-    "c": (config([8, 16, 8], layers_per_block=3, norm_num_groups=4, mid_block_add_attention=False), (3, 3, 21, 35), (3, 4, 1, 2)),
+    "c": (config([8, 16, 8], layers_per_block=3, norm_num_groups=4, mid_block_add_attention=False),
+          (3, 3, 21, 35), (3, 4, 1, 2)),
 }
 
 

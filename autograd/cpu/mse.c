@@ -41,7 +41,7 @@ err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a
     const float *at = a->data, *bt = b->data;
     float       *to = da->data;
     float        factor = (float)(2.0 * (double)sign * (double)*(const float *)dloss->data / (double)n);
-#pragma omp parallel for simd num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float gradient = factor * (at[i] - bt[i]);
         to[i] = add ? to[i] + gradient : gradient;

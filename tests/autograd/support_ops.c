@@ -1,0 +1,351 @@
+#include "support_ops.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/counter.h"
+#include "support_guard.h"
+
+struct op_bench {
+    device      *d;
+    safetensors *golden;
+};
+
+typedef struct input {
+    bool         present;
+    dtype        type;
+    int          ndim;
+    int64_t      dim[TENSOR_MAX_DIM], count;
+    void        *host; /* what the tensor holds, in its type */
+    const float *gradient; /* the golden one, or NULL: not differentiable */
+} input;
+
+typedef struct fixture {
+    op_bench            *b;
+    const op_case       *c;
+    arena                memory;
+    input                in[OP_MAX_INPUTS];
+    int                  inputs;
+    const stored_tensor *y;
+    float               *y_golden, *dy;
+    op_verdict           verdict;
+} fixture;
+
+/* What one run gave, in f32 on the host. */
+typedef struct result {
+    float *y, *gradient[OP_MAX_INPUTS];
+} result;
+
+op_bench *op_bench_open(const char *golden)
+{
+    op_bench *b = heap_get(sizeof *b);
+    arena     text = {0};
+    CHECK(device_open_cpu(&b->d, 2) == OK, "%s", err_message());
+    CHECK(safetensors_open(&b->golden, arena_print(&text, "%s/%s", MSD_GOLDENS, golden)) == OK, "%s", err_message());
+    b->d->memory = guard_new(b->d->memory);
+    arena_free(&text);
+    return b;
+}
+
+void op_bench_close(op_bench *b)
+{
+    b->d->memory = guard_free(b->d->memory);
+    device_close(b->d);
+    safetensors_close(b->golden);
+    free(b);
+}
+
+device *op_bench_device(op_bench *b)
+{
+    return b->d;
+}
+
+static void fail(fixture *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail(fixture *f, const char *format, ...)
+{
+    va_list arguments;
+    f->verdict.worst = INFINITY;
+    if (f->verdict.why[0])
+        return;
+    va_start(arguments, format);
+    vsnprintf(f->verdict.why, sizeof f->verdict.why, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- inputs ---- */
+
+static const stored_tensor *golden_of(fixture *f, const char *format, int i)
+{
+    char leaf[32];
+    snprintf(leaf, sizeof leaf, format, i);
+    return tensor_table_find(&f->b->golden->tensors, arena_print(&f->memory, "%s.%s", f->c->name, leaf));
+}
+
+static float *golden_values(fixture *f, const stored_tensor *t)
+{
+    float *values = arena_get(&f->memory, (size_t)t->count * sizeof *values);
+    stored_to_f32(values, t->type, t->data, t->count);
+    return values;
+}
+
+static void stored_input(fixture *f, input *in, int i)
+{
+    const stored_tensor *t = golden_of(f, "%d", i);
+    CHECK(t, "%s: the golden file has no input %d", f->c->name, i);
+    in->type = stored_dtype(t->type);
+    in->ndim = t->ndim;
+    in->count = t->count;
+    CHECK(t->ndim <= TENSOR_MAX_DIM && in->type != DTYPE_COUNT, "%s: input %d", f->c->name, i);
+    memcpy(in->dim, t->dim, (size_t)t->ndim * sizeof *t->dim);
+    in->host = memcpy(arena_get(&f->memory, t->bytes), t->data, t->bytes);
+}
+
+/* "(2,3)*4" */
+static void counted_input(fixture *f, input *in, int i, const char *word)
+{
+    const char *at = word;
+    char       *end = NULL;
+    in->type = DT_F32;
+    in->count = 1;
+    while (*at == '(' || *at == ',') {
+        CHECK(in->ndim < TENSOR_MAX_DIM, "%s: %s", f->c->name, word);
+        in->dim[in->ndim] = strtoll(at + 1, &end, 10);
+        in->count *= in->dim[in->ndim++];
+        at = end;
+    }
+    CHECK(*at == ')', "%s: '%s' is no shape", f->c->name, word);
+    float factor = at[1] == '*' ? strtof(at + 2, NULL) : 1.0f, *values;
+    values = in->host = arena_get(&f->memory, (size_t)in->count * sizeof *values);
+    counter_uniform(values, arena_print(&f->memory, "%s.%d", f->c->name, i), 0, in->count);
+    for (int64_t k = 0; k < in->count; k++)
+        values[k] *= factor;
+}
+
+static void open_fixture(fixture *f, op_bench *b, const op_case *c)
+{
+    *f = (fixture){.b = b, .c = c};
+    char *words = arena_copy_string(&f->memory, c->inputs), *rest = NULL;
+    for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        CHECK(f->inputs < OP_MAX_INPUTS, "%s: too many inputs", c->name);
+        input *in = &f->in[f->inputs];
+        in->present = strcmp(word, "-") != 0;
+        if (!strcmp(word, "stored"))
+            stored_input(f, in, f->inputs);
+        else if (in->present)
+            counted_input(f, in, f->inputs, word);
+        const stored_tensor *gradient = golden_of(f, "grad%d", f->inputs);
+        if (gradient) {
+            CHECK(gradient->count == in->count, "%s: grad%d has another size", c->name, f->inputs);
+            in->gradient = golden_values(f, gradient);
+        }
+        f->inputs++;
+    }
+    f->y = golden_of(f, "y", 0);
+    CHECK(f->y, "the golden file has no case '%s'", c->name);
+    f->y_golden = golden_values(f, f->y);
+    f->dy = arena_get(&f->memory, (size_t)f->y->count * sizeof *f->dy);
+    counter_uniform(f->dy, arena_print(&f->memory, "%s.dy", c->name), 0, f->y->count);
+}
+
+/* ---- comparing ---- */
+
+/* `start` is what the buffer held before; adding to it costs a rounding of the sum for each writer, of which there are
+ * at most three. */
+static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden, int64_t n, float start)
+{
+    double square = 0, tolerance = f->c->tolerance > 0 ? f->c->tolerance : OP_TOLERANCE;
+    for (int64_t i = 0; i < n; i++)
+        square += (double)golden[i] * (double)golden[i];
+    double rms = n ? sqrt(square / (double)n) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        double reference = (double)golden[i], difference = fabs((double)ours[i] - (double)start - reference);
+        double allowed = tolerance * (fabs(reference) + rms);
+        if (start != 0.0f)
+            allowed += 3 * 0x1p-24 * (fabs((double)start) + fabs(reference) + rms);
+        double share = difference == 0.0 ? 0.0 : difference / allowed;
+        if (isnan(share)) /* else the next element would hide it */
+            share = INFINITY;
+        if (share > 1.0)
+            fail(f, "%s (%s): element %" PRId64 " is %.9g, reference %.9g, %.3g %% of tolerance", what, how, i,
+                 (double)ours[i] - (double)start, reference, 100 * share);
+        if (share > f->verdict.worst)
+            f->verdict.worst = share;
+    }
+}
+
+static bool same_shape(const tensor *ours, const stored_tensor *golden)
+{
+    return ours->ndim == golden->ndim && !memcmp(ours->dim, golden->dim, (size_t)ours->ndim * sizeof *ours->dim);
+}
+
+static float *download(fixture *f, const tensor *t)
+{
+    float *values = arena_get(&f->memory, (size_t)tensor_count(t) * sizeof *values);
+    CHECK(tensor_download(values, DT_F32, t) == OK, "%s", err_message());
+    return values;
+}
+
+/* ---- one run ---- */
+
+static void make_inputs(fixture *f, tensor **t, unsigned trainable, bool ones)
+{
+    device *d = f->b->d;
+    for (int i = 0; i < f->inputs; i++) {
+        const input *in = &f->in[i];
+        t[i] = NULL;
+        if (!in->present)
+            continue;
+        const char *name = arena_print(&f->memory, "in%d", i);
+        CHECK(tensor_new(&t[i], &f->memory, d, LIFE_WEIGHTS, name, in->type, in->ndim, in->dim) == OK, "%s", err_message());
+        CHECK(tensor_upload(t[i], in->host, in->type) == OK, "%s", err_message());
+        t[i]->needs_grad = trainable >> i & 1u;
+        if (!ones || !t[i]->needs_grad)
+            continue;
+        tensor *g = NULL;
+        CHECK(tensor_new(&g, &f->memory, d, LIFE_STATE, name, in->type, in->ndim, in->dim) == OK, "%s", err_message());
+        CHECK(d->p->fill(d, g, 1.0f) == OK, "%s", err_message());
+        t[i]->grad = g;
+    }
+}
+
+static void check_inputs(fixture *f, tensor **t, const char *how)
+{
+    for (int i = 0; i < f->inputs; i++)
+        if (t[i] && memcmp(t[i]->data, f->in[i].host, (size_t)f->in[i].count * dtype_bytes(t[i]->type)))
+            fail(f, "input %d (%s): was changed", i, how);
+    if (guard_damaged(f->b->d->memory))
+        fail(f, "(%s): wrote past the end of a tensor", how);
+}
+
+static void seed(fixture *f, ag *g, tensor *y)
+{
+    CHECK(tensor_new(&y->grad, ag_arena(g), f->b->d, LIFE_STEP, "dy", y->type, y->ndim, y->dim) == OK, "%s", err_message());
+    CHECK(tensor_upload(y->grad, f->dy, DT_F32) == OK, "%s", err_message());
+    y->grad_fresh = false;
+}
+
+static void check_gradients(fixture *f, tensor **t, result *r, bool ones, const char *how)
+{
+    for (int i = 0; i < f->inputs; i++) {
+        if (!t[i] || !t[i]->needs_grad)
+            continue;
+        if (!t[i]->grad || t[i]->grad_fresh) {
+            fail(f, "input %d (%s): got no gradient", i, how);
+            continue;
+        }
+        char what[16];
+        snprintf(what, sizeof what, "grad%d", i);
+        r->gradient[i] = download(f, t[i]->grad);
+        compare(f, what, how, r->gradient[i], f->in[i].gradient, f->in[i].count, ones ? 1.0f : 0.0f);
+        f->verdict.gradients++;
+    }
+}
+
+static void release_inputs(fixture *f, ag *g, tensor **t)
+{
+    ag_free(g);
+    for (int i = 0; i < f->inputs; i++) {
+        if (!t[i])
+            continue;
+        tensor_release(t[i]->grad); /* NULL where the graph made it */
+        tensor_release(t[i]);
+    }
+    const allocator *a = f->b->d->memory;
+    for (int life = 0; life < LIFETIME_COUNT; life++)
+        if (a->in_use[life])
+            fail(f, "%zu bytes of %s were not released", a->in_use[life], lifetime_name((lifetime)life));
+}
+
+static result run(fixture *f, unsigned trainable, bool ones, const char *how)
+{
+    result  r = {0};
+    tensor *t[OP_MAX_INPUTS];
+    ag     *g = ag_new(f->b->d);
+    make_inputs(f, t, trainable, ones);
+    tensor *y = f->c->run(g, t, f->c);
+    if (!y || ag_status(g) != OK) {
+        fail(f, "(%s): %s", how, err_message());
+    } else if (!same_shape(y, f->y)) {
+        fail(f, "(%s): y is %s, reference %s", how, tensor_shape_text(&f->memory, y),
+             stored_shape_text(&f->memory, f->y->ndim, f->y->dim));
+    } else {
+        r.y = download(f, y);
+        compare(f, "y", how, r.y, f->y_golden, f->y->count, 0.0f);
+        if (trainable) {
+            seed(f, g, y);
+            if (ag_backward_seeded(g) != OK)
+                fail(f, "(%s) backward: %s", how, err_message());
+            check_gradients(f, t, &r, ones, how);
+        }
+    }
+    check_inputs(f, t, how);
+    release_inputs(f, g, t);
+    return r;
+}
+
+/* ---- the runs of a row ---- */
+
+static void expect_same_bits(fixture *f, const result *a, const result *b)
+{
+    if (a->y && b->y && memcmp(a->y, b->y, (size_t)f->y->count * sizeof *a->y))
+        fail(f, "y: the second run has other bits");
+    for (int i = 0; i < f->inputs; i++)
+        if (a->gradient[i] && b->gradient[i] && memcmp(a->gradient[i], b->gradient[i], (size_t)f->in[i].count * sizeof *a->y))
+            fail(f, "grad%d: the second run has other bits", i);
+}
+
+static void run_frozen(fixture *f)
+{
+    tensor *t[OP_MAX_INPUTS];
+    ag     *g = ag_new(f->b->d);
+    make_inputs(f, t, 0, false);
+    int     scope = ag_scope_open(g);
+    tensor *y = ag_scope_close(g, scope, f->c->run(g, t, f->c));
+    if (ag_tape_length(g))
+        fail(f, "(frozen): %" PRId64 " calls on the tape", ag_tape_length(g));
+    size_t own = y && y->mem->life == LIFE_STEP ? y->mem->bytes : 0, kept = f->b->d->memory->in_use[LIFE_STEP];
+    if (kept != own)
+        fail(f, "(frozen): %zu bytes are kept, the output has %zu", kept, own);
+    check_inputs(f, t, "frozen");
+    release_inputs(f, g, t);
+}
+
+op_verdict op_bench_run(op_bench *b, const op_case *c)
+{
+    fixture  f;
+    unsigned all = 0;
+    open_fixture(&f, b, c);
+    for (int i = 0; i < f.inputs; i++)
+        all |= f.in[i].gradient ? 1u << i : 0;
+    result first = run(&f, all, false, "fresh"), again = run(&f, all, false, "again");
+    expect_same_bits(&f, &first, &again);
+    run_frozen(&f);
+    if (all)
+        run(&f, all, true, "added");
+    for (int i = 0; i < f.inputs && all & (all - 1); i++)
+        if (f.in[i].gradient)
+            run(&f, 1u << i, false, "alone");
+    op_verdict v = f.verdict;
+    arena_free(&f.memory);
+    return v;
+}
+
+size_t op_bench_kept(op_bench *b, const op_case *c, int trainable)
+{
+    fixture f;
+    tensor *t[OP_MAX_INPUTS];
+    open_fixture(&f, b, c);
+    ag *g = ag_new(b->d);
+    make_inputs(&f, t, 1u << trainable, false);
+    int scope = ag_scope_open(g);
+    CHECK(c->run(g, t, c) && ag_tape_length(g) == 1, "%s: %s", c->name, err_message());
+    ag_scope_close(g, scope, NULL);
+    size_t kept = b->d->memory->in_use[LIFE_STEP];
+    release_inputs(&f, g, t);
+    arena_free(&f.memory);
+    return kept;
+}

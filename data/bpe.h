@@ -1,5 +1,5 @@
-/* Byte-pair encoding of one word: starting from its bytes, the neighbours whose merge stands first in merges.txt are joined until
- * no merge is left. The last byte carries "</w>" from the start. */
+/* Byte-pair encoding of one word: starting from its bytes, the neighbours whose merge stands first in merges.txt are
+ * joined until no merge is left. The last byte carries "</w>" from the start. */
 #ifndef MSD_DATA_BPE_H
 #define MSD_DATA_BPE_H
 

@@ -1,5 +1,5 @@
-/* Byte-level BPE writes every byte as one printable character: bytes that are printable in Latin-1 stand for themselves, the
- * other 68 for U+0100.. in order (GPT-2's table, which CLIP's vocabulary keeps). */
+/* Byte-level BPE writes every byte as one printable character: bytes that are printable in Latin-1 stand for
+ * themselves, the other 68 for U+0100.. in order (GPT-2's table, which CLIP's vocabulary keeps). */
 #ifndef MSD_DATA_BYTE_ALPHABET_H
 #define MSD_DATA_BYTE_ALPHABET_H
 

@@ -69,7 +69,7 @@ int exif_orientation(const uint8_t *bytes, size_t size)
     return 1;
 }
 
-/* Where the upright pixel (0,0) lies in the stored picture and how its x and y axes run there, as steps (column, row). */
+/* Where the upright pixel (0,0) lies in the stored picture, and how the upright axes run there. */
 typedef struct walk {
     bool from_right, from_bottom;
     bool swapped; /* the upright x axis runs along stored rows downwards */

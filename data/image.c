@@ -16,14 +16,16 @@ static err within_limits(const image_header *h, const image_limits *limits)
 {
     image_limits l = limits ? *limits : IMAGE_LIMITS_DEFAULT;
     if (h->width > l.side || h->height > l.side)
-        return err_set(E_FORMAT, "%s of %d x %d pixels, at most %d a side are read; scale it down", h->format, h->width, h->height, l.side);
+        return err_set(E_FORMAT, "%s of %d x %d pixels, at most %d a side are read; scale it down", h->format, h->width,
+                       h->height, l.side);
     if ((int64_t)h->width * h->height > l.pixels)
-        return err_set(E_FORMAT, "%s of %d x %d pixels, at most %.3g million pixels are read; scale it down", h->format, h->width,
-                       h->height, (double)l.pixels / 1e6);
+        return err_set(E_FORMAT, "%s of %d x %d pixels, at most %.3g million pixels are read; scale it down", h->format,
+                       h->width, h->height, (double)l.pixels / 1e6);
     return OK;
 }
 
-static err read_header(image_header *out, const codec **used, const uint8_t *bytes, size_t size, const image_limits *limits)
+static err read_header(image_header *out, const codec **used, const uint8_t *bytes, size_t size,
+                       const image_limits *limits)
 {
     for (size_t i = 0; i < sizeof codecs / sizeof *codecs; i++) {
         if (!codecs[i]->recognises(bytes, size))
@@ -32,7 +34,8 @@ static err read_header(image_header *out, const codec **used, const uint8_t *byt
         *used = codecs[i];
         return within_limits(out, limits);
     }
-    return err_set(E_FORMAT, "found %s, expected a PNG, JPEG or WebP picture; convert it to one of these", picture_kind_text(bytes, size));
+    return err_set(E_FORMAT, "found %s, expected a PNG, JPEG or WebP picture; convert it to one of these",
+                   picture_kind_text(bytes, size));
 }
 
 static bool lies_down(const image_header *h)
@@ -62,11 +65,12 @@ err image_probe(image_header *out, const char *path, const image_limits *limits)
 
 static err get_pixels(uint8_t **out, int width, int height, int channels)
 {
-    CHECK(width > 0 && height > 0 && channels > 0 && (int64_t)width * height <= INT64_MAX / channels / 2, "%d x %d x %d", width, height,
-          channels);
+    CHECK(width > 0 && height > 0 && channels > 0 && (int64_t)width * height <= INT64_MAX / channels / 2,
+          "%d x %d x %d", width, height, channels);
     *out = calloc((size_t)width * (size_t)height, (size_t)channels);
     if (!*out)
-        return err_set(E_MEMORY, "no memory for a picture of %d x %d; close other programs or use smaller pictures", width, height);
+        return err_set(E_MEMORY, "no memory for a picture of %d x %d; close other programs or use smaller pictures",
+                       width, height);
     return OK;
 }
 

@@ -33,7 +33,7 @@ typedef struct image_header {
     const char *format;        /* "PNG", "JPEG", "WebP" */
 } image_header;
 
-/* Size after the EXIF turn, without decoding. limits NULL: the default. E_IO, E_FORMAT (not a picture, or too large). */
+/* Reads the header without decoding. limits NULL: the default. E_IO, E_FORMAT (not a picture, or too large). */
 err image_probe(image_header *out, const char *path, const image_limits *limits);
 int image_header_width(const image_header *h);  /* upright */
 int image_header_height(const image_header *h);
@@ -57,7 +57,8 @@ typedef struct image_text {
     const char *key;  /* 1..79 bytes of printable ASCII */
     const char *text; /* UTF-8 */
 } image_text;
-/* Writes an RGB PNG, published under `path` only when whole. The bytes depend on the arguments (and zlib) alone. E_IO, E_DISK_FULL. */
+/* Writes an RGB PNG, published under `path` only when whole. The bytes depend on the arguments (and zlib) alone. E_IO,
+ * E_DISK_FULL. */
 err image_save_png(const char *path, const image *picture, const image_text *texts, int text_count);
 
 #endif

@@ -79,7 +79,7 @@ static void start(decoder *d, const uint8_t *bytes, size_t size)
 static err refuse(const decoder *d)
 {
     if (d->errors.msg_code == JERR_OUT_OF_MEMORY || d->errors.msg_code == JERR_NO_BACKING_STORE)
-        return err_set(E_FORMAT, "progressive JPEG needs more than %d MiB to decode; re-save it smaller, or as baseline JPEG or PNG",
+        return err_set(E_FORMAT, "progressive JPEG needs more than %d MiB to decode; re-save it smaller or as baseline JPEG",
                        MAX_MEMORY >> 20);
     return err_set(E_FORMAT, "damaged or unsupported JPEG: %s; get the file again or re-save it", d->message);
 }
@@ -125,7 +125,7 @@ static uint8_t times_over_255(unsigned a, unsigned b)
     return (uint8_t)(((t >> 8) + t) >> 8);
 }
 
-/* Adobe's convention, which Pillow assumes of every four-channel JPEG: samples are stored inverted, so 255 is no ink. */
+/* Adobe's convention, which Pillow assumes of every four-channel JPEG: stored inverted, so that 255 is no ink. */
 static void rgb_from_inverted_cmyk(uint8_t *rgb, const uint8_t *cmyk, int width)
 {
     for (int x = 0; x < width; x++, rgb += 3, cmyk += 4) {

@@ -38,7 +38,8 @@ static word_list split(const char *text)
     size_t size = strlen(text), from = 0;
     for (size_t at = 0; at < size;) {
         utf8proc_int32_t code_point;
-        size_t length = (size_t)utf8proc_iterate((const uint8_t *)text + at, (utf8proc_ssize_t)(size - at), &code_point);
+        size_t length =
+            (size_t)utf8proc_iterate((const uint8_t *)text + at, (utf8proc_ssize_t)(size - at), &code_point);
         if (separates(code_point)) {
             if (at > from)
                 add_word(&words, text + from, at - from);
@@ -107,8 +108,8 @@ static err count_tokens(size_t *tokens, const tokenizer *t, const word_list *pro
 }
 
 /* The `mention`-th place (from 0) of one phrase. */
-static err find_one(phrase_match *out, arena *owner, const tokenizer *t, const word_list *prompt, const size_t *tokens, const char *phrase,
-                    int mention)
+static err find_one(phrase_match *out, arena *owner, const tokenizer *t, const word_list *prompt, const size_t *tokens,
+                    const char *phrase, int mention)
 {
     word_list wanted = split(phrase);
     err result = OK;
@@ -121,7 +122,8 @@ static err find_one(phrase_match *out, arena *owner, const tokenizer *t, const w
             result = tokenizer_count(&count, t, last.text, last.size);
             for (size_t k = 0; k + 1 < wanted.count; k++)
                 count += tokens[i + k];
-            *out = (phrase_match){count > 0, (int)start, (int)(start + count), joined(owner, prompt->item + i, wanted.count)};
+            *out = (phrase_match){count > 0, (int)start, (int)(start + count),
+                                  joined(owner, prompt->item + i, wanted.count)};
             break;
         }
         start += tokens[i];
@@ -138,7 +140,8 @@ static int earlier_mentions(const char *const *phrases, int at)
     return count;
 }
 
-err phrase_find(phrase_match *out, arena *owner, const tokenizer *t, const char *prompt, const char *const *phrases, int count)
+err phrase_find(phrase_match *out, arena *owner, const tokenizer *t, const char *prompt, const char *const *phrases,
+                int count)
 {
     TRY(clip_text_check(prompt, strlen(prompt)));
     for (int i = 0; i < count; i++)

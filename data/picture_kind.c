@@ -54,7 +54,8 @@ static bool is_text(const uint8_t *bytes, size_t size)
     size_t n = size < LOOKED_AT ? size : LOOKED_AT, bad = 0;
     if (memchr(bytes, 0, n))
         return false;
-    return text_utf8_valid(&bad, (const char *)bytes, n) || (n < size && n - bad < 4); /* the cut may go through a character */
+    return text_utf8_valid(&bad, (const char *)bytes, n) ||
+           (n < size && n - bad < 4); /* the cut may go through a character */
 }
 
 const char *picture_kind_text(const uint8_t *bytes, size_t size)

@@ -79,8 +79,9 @@ static void read_bytes(png_structp png, png_bytep out, size_t size)
 /* Everything but the picture itself is skipped unread: text, profiles, gamma, transparency. */
 static void skip_ancillary_chunks(png_structp png)
 {
-    static const png_byte names[] = "bKGD\0cHRM\0cICP\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0"
-                                    "sTER\0tEXt\0tIME\0tRNS\0zTXt\0acTL\0fcTL\0fdAT";
+    static const png_byte names[] =
+        "bKGD\0cHRM\0cICP\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0"
+        "sTER\0tEXt\0tIME\0tRNS\0zTXt\0acTL\0fcTL\0fdAT";
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names, (int)(sizeof names / 5));
 }
 
@@ -204,8 +205,8 @@ static png_text text_chunk(const image_text *t, char *converted)
 
 static void write_picture(png_structp png, png_infop info, const image *picture, const png_text *texts, int text_count)
 {
-    png_set_IHDR(png, info, (png_uint_32)picture->width, (png_uint_32)picture->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)picture->width, (png_uint_32)picture->height, 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_set_compression_level(png, 6);
     png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_ALL_FILTERS);
     if (text_count)

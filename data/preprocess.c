@@ -15,7 +15,8 @@ static err bounded(int width, int height, const image *picture)
 {
     if ((int64_t)width * height <= IMAGE_LIMITS_DEFAULT.pixels)
         return OK;
-    return err_set(E_FORMAT, "a picture of %d x %d would be resized to %d x %d, beyond %lld pixels; crop it to a squarer form",
+    return err_set(E_FORMAT,
+                   "a picture of %d x %d would be resized to %d x %d, beyond %lld pixels; crop it to a squarer form",
                    picture->width, picture->height, width, height, (long long)IMAGE_LIMITS_DEFAULT.pixels);
 }
 
@@ -75,7 +76,8 @@ static void black_outside(image *picture, const grey_image *mask, int left, int 
     }
 }
 
-/* Whole pixels [*first, *end) of a side: rounded as Pillow's crop (half to even), at least one pixel, inside the picture. */
+/* Whole pixels [*first, *end) of a side: rounded as Pillow's crop (half to even), at least one pixel, inside the
+ * picture. */
 static void whole_pixels(int *first, int *end, double low, double high, int length)
 {
     int from = (int)rint(fmin(fmax(low, 0.0), length)), to = (int)rint(fmin(fmax(high, 0.0), length));
@@ -85,12 +87,14 @@ static void whole_pixels(int *first, int *end, double low, double high, int leng
     *end = to > from ? to : from + 1;
 }
 
-err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution, int clip_side)
+err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution,
+                               int clip_side)
 {
-    CHECK(!mask || (mask->width == picture->width && mask->height == picture->height), "mask %d x %d, picture %d x %d", mask->width,
-          mask->height, picture->width, picture->height);
     int left, right, top, bottom;
     image cut, stretched;
+    if (mask && (mask->width != picture->width || mask->height != picture->height))
+        return err_set(E_FORMAT, "mask of %d x %d for a picture of %d x %d; make them equal", mask->width, mask->height,
+                       picture->width, picture->height);
     whole_pixels(&left, &right, crop.x0, crop.x1, picture->width);
     whole_pixels(&top, &bottom, crop.y0, crop.y1, picture->height);
     TRY(image_crop(&cut, picture, left, top, right - left, bottom - top));
@@ -115,10 +119,10 @@ target_frame target_frame_center(int width, int height, int side)
 
 err preprocess_target(float *out, const image *picture, const target_frame *f)
 {
-    CHECK(picture->width == f->original_width && picture->height == f->original_height, "picture %d x %d, frame of %d x %d",
-          picture->width, picture->height, f->original_width, f->original_height);
-    CHECK(f->left >= 0 && f->left <= f->width - f->side && f->top >= 0 && f->top <= f->height - f->side, "crop at (%d,%d) of %d x %d",
-          f->left, f->top, f->width, f->height);
+    CHECK(picture->width == f->original_width && picture->height == f->original_height,
+          "picture %d x %d, frame of %d x %d", picture->width, picture->height, f->original_width, f->original_height);
+    CHECK(f->left >= 0 && f->left <= f->width - f->side && f->top >= 0 && f->top <= f->height - f->side,
+          "crop at (%d,%d) of %d x %d", f->left, f->top, f->width, f->height);
     image resized;
     TRY(bounded(f->width, f->height, picture));
     TRY(image_resize(&resized, picture, f->width, f->height, RESIZE_BILINEAR));

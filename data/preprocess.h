@@ -12,16 +12,19 @@ typedef struct box { /* xyxy; pixels or 0..1, as the function says */
     double x0, y0, x1, y1;
 } box;
 
-/* CLIP's own preprocessing (transformers' CLIPImageProcessorPil): short side to `side` (bicubic), centre crop, / 255, CLIP's mean
- * and deviation. out: (3,side,side). E_FORMAT when the picture is so long that it would grow beyond the limits of image.h; E_MEMORY. */
+/* CLIP's own preprocessing (transformers' CLIPImageProcessorPil): short side to `side` (bicubic), centre crop, / 255,
+ * CLIP's mean and deviation. out: (3,side,side). E_FORMAT when the picture is so long that it would grow beyond the
+ * limits of image.h; E_MEMORY. */
 err preprocess_clip(float *out, const image *picture, int side);
 
 /* A reference for generation: stretched to 512 x 512 (bicubic), then CLIP's preprocessing. */
 err preprocess_generate_reference(float *out, const image *picture, int side);
 
-/* A reference for training: black where `mask` (NULL: none; of the picture's size) is below 128, cropped at `crop` (pixels, inside
- * the picture), stretched to resolution x resolution (bilinear), then CLIP's preprocessing to clip_side. */
-err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution, int clip_side);
+/* A reference for training: black where `mask` (NULL: none; of the picture's size) is below 128, cropped at `crop`
+ * (pixels, inside the picture), stretched to resolution x resolution (bilinear), then CLIP's preprocessing to
+ * clip_side. E_FORMAT when the mask has another size; E_MEMORY. */
+err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution,
+                               int clip_side);
 
 /* What became of a training target: SDXL's time ids, and how boxes have to follow. */
 typedef struct target_frame {
@@ -31,18 +34,19 @@ typedef struct target_frame {
     int side;                            /* of the crop */
 } target_frame;
 
-/* The frame of a picture: short side to `side`, the other's fraction cut off, crop at floor((length - side) / 2). For a random
- * crop the caller then sets left to 0..width - side and top to 0..height - side. */
+/* The frame of a picture: short side to `side`, the other's fraction cut off, crop at floor((length - side) / 2). For a
+ * random crop the caller then sets left to 0..width - side and top to 0..height - side. */
 target_frame target_frame_center(int width, int height, int side);
 
-/* out: (3,side,side) in [-1,1], resized bilinearly to the frame and cropped there. E_FORMAT as preprocess_clip; E_MEMORY. */
+/* out: (3,side,side) in [-1,1], resized bilinearly to the frame and cropped there. E_FORMAT as preprocess_clip;
+ * E_MEMORY. */
 err preprocess_target(float *out, const image *picture, const target_frame *frame);
 
 /* original h, w, crop top, left, side, side. */
 void target_time_ids(float ids[6], const target_frame *frame);
 
-/* The box (pixels of the upright picture) in the crop, 0..1: scaled by the short side's factor, shifted, clamped, / side. False and a
- * zero box, which is an absent subject to the network, when nothing of it is left inside the crop. */
+/* The box (pixels of the upright picture) in the crop, 0..1: scaled by the short side's factor, shifted, clamped, /
+ * side. False and a zero box, which is an absent subject to the network, when nothing of it is left inside the crop. */
 bool target_box(float out[4], box pixels, const target_frame *frame);
 
 #endif

@@ -92,9 +92,11 @@ static err taps_make(taps *t, int in, int out, resize_filter filter)
     t->spans = malloc((size_t)out * sizeof *t->spans);
     t->weights = malloc((size_t)out * (size_t)t->room * sizeof *t->weights);
     double *real = malloc((size_t)t->room * sizeof *real);
-    err result = t->spans && t->weights && real ? OK : err_set(E_MEMORY, "no memory to resize from %d to %d pixels", in, out);
+    err result =
+        t->spans && t->weights && real ? OK : err_set(E_MEMORY, "no memory to resize from %d to %d pixels", in, out);
     for (int x = 0; result == OK && x < out; x++)
-        t->spans[x] = fill_span(t->weights + (size_t)x * (size_t)t->room, real, (x + 0.5) * scale, widening, in, filter);
+        t->spans[x] =
+            fill_span(t->weights + (size_t)x * (size_t)t->room, real, (x + 0.5) * scale, widening, in, filter);
     free(real);
     if (result != OK)
         taps_free(t);
@@ -123,7 +125,8 @@ static void resize_row(uint8_t *out, const uint8_t *in, const taps *t, int width
 }
 
 /* One output row from the input rows of a span; rows are `stride` bytes. */
-static void resize_column_row(uint8_t *out, int32_t *sums, const uint8_t *in, const int32_t *weights, int count, size_t stride)
+static void resize_column_row(uint8_t *out, int32_t *sums, const uint8_t *in, const int32_t *weights, int count,
+                              size_t stride)
 {
     for (size_t i = 0; i < stride; i++)
         sums[i] = 1 << (PRECISION_BITS - 1);
@@ -170,8 +173,8 @@ static err resize_columns(uint8_t *out, const plane *in, int height, resize_filt
     return result;
 }
 
-/* The order of the passes changes a few values by one. Pillow 13 begins with the columns where the height loses more than
- * twice the pixels that the width loses (its pull request 9549); before that it always began with the rows. */
+/* The order of the passes changes a few values by one. Pillow 13 begins with the columns where the height loses more
+ * than twice the pixels that the width loses (its pull request 9549); before that it always began with the rows. */
 static bool columns_first(const plane *in, int width, int height)
 {
     return height < in->height && (int64_t)in->height - height > 2 * ((int64_t)in->width - width);
@@ -192,7 +195,8 @@ static err resize_both(uint8_t *out, uint8_t *between, const plane *in, int widt
 /* A pass whose size does not change is left out, as in Pillow. */
 static err resize_plane(uint8_t *out, const plane *in, int width, int height, resize_filter filter)
 {
-    CHECK(width > 0 && height > 0 && in->width > 0 && in->height > 0, "%d x %d to %d x %d", in->width, in->height, width, height);
+    CHECK(width > 0 && height > 0 && in->width > 0 && in->height > 0, "%d x %d to %d x %d", in->width, in->height,
+          width, height);
     if (width == in->width && height == in->height) {
         memcpy(out, in->bytes, (size_t)width * (size_t)height * (size_t)in->channels);
         return OK;
@@ -201,7 +205,8 @@ static err resize_plane(uint8_t *out, const plane *in, int width, int height, re
         return resize_rows(out, in, width, filter);
     if (width == in->width)
         return resize_columns(out, in, height, filter);
-    size_t between_pixels = columns_first(in, width, height) ? (size_t)in->width * (size_t)height : (size_t)width * (size_t)in->height;
+    size_t between_pixels =
+        columns_first(in, width, height) ? (size_t)in->width * (size_t)height : (size_t)width * (size_t)in->height;
     uint8_t *between = malloc(between_pixels * (size_t)in->channels);
     if (!between)
         return err_set(E_MEMORY, "no memory to resize a picture of %d x %d", in->width, in->height);

@@ -1,6 +1,7 @@
 /* Resizing and cropping of 8-bit pictures, to the bit as Pillow 13's Image.resize and Image.crop.
- * Pillow's method: every output pixel is a weighted mean of the input pixels under a filter that is widened by the factor of
- * reduction (so that reduction does not alias); along rows and along columns, each pass in 8-bit fixed point. */
+ * Pillow's method: every output pixel is a weighted mean of the input pixels under a filter that is widened by the
+ * factor of reduction, so that reduction does not alias; one pass along rows and one along columns, each in 8-bit
+ * fixed point. */
 #ifndef MSD_DATA_RESIZE_H
 #define MSD_DATA_RESIZE_H
 

@@ -94,8 +94,8 @@ static const special_token *special_at(const tokenizer_files *f, bool normalized
     const special_token *longest = NULL;
     for (size_t i = 0; i < f->special_count; i++) {
         const special_token *s = &f->special[i];
-        if (s->normalized == normalized && s->size && s->size <= size && s->text[0] == text[0] && memcmp(s->text, text, s->size) == 0 &&
-            (!longest || s->size > longest->size))
+        if (s->normalized == normalized && s->size && s->size <= size && s->text[0] == text[0] &&
+            memcmp(s->text, text, s->size) == 0 && (!longest || s->size > longest->size))
             longest = s;
     }
     return longest;
@@ -145,7 +145,8 @@ err tokenizer_encode(token_list *out, const tokenizer *t, const char *text, size
     return result;
 }
 
-err tokenizer_encode_padded(int32_t ids[TOKENIZER_LENGTH], size_t *cut, const tokenizer *t, const char *text, size_t size)
+err tokenizer_encode_padded(int32_t ids[TOKENIZER_LENGTH], size_t *cut, const tokenizer *t, const char *text,
+                            size_t size)
 {
     token_list tokens = {0};
     err result = tokenizer_encode(&tokens, t, text, size);

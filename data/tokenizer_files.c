@@ -19,12 +19,14 @@ typedef struct reading {
     tokenizer_files *out;
     char            *vocab_path, *merges_path, *whole_path, *config_path, *map_path;
     json_t          *vocab;                /* token: id */
-    json_t          *whole, *config, *map; /* tokenizer.json, tokenizer_config.json, special_tokens_map.json; NULL: no such file */
+    json_t          *whole;                /* tokenizer.json; NULL: not read */
+    json_t          *config, *map;         /* tokenizer_config.json, special_tokens_map.json; NULL: no such file */
     const char      *vocab_name;           /* the file the vocabulary is from, for messages */
     const char      *names[NAMES];
 } reading;
 
-/* These hold model_max_length, which transformers writes as 10^30 where there is none: beyond any integer, and of no use here. */
+/* These hold model_max_length, which transformers writes as 10^30 where there is none: beyond any integer, and of no
+ * use here. */
 static err read_settings(json_t **out, const char *path)
 {
     char *text;
@@ -50,8 +52,8 @@ static err find_id(int32_t *out, const reading *r, const char *token, const char
     char shown[64];
     const json_t *id = json_object_get(r->vocab, token);
     if (!id)
-        return err_set(E_FORMAT, "%s: %s '%s' is not in it; take all tokenizer files from one place", r->vocab_name, what,
-                       text_escaped(shown, sizeof shown, token));
+        return err_set(E_FORMAT, "%s: %s '%s' is not in it; take all tokenizer files from one place", r->vocab_name,
+                       what, text_escaped(shown, sizeof shown, token));
     *out = (int32_t)json_integer_value(id);
     return OK;
 }
@@ -65,18 +67,20 @@ static err check_vocab(reading *r)
     uint8_t *taken = calloc(MAX_ID, 1);
     if (!taken)
         return err_set(E_MEMORY, "%s: no memory to check it", r->vocab_name);
-    err result = json_object_size(r->vocab) ? OK : err_set(E_FORMAT, "%s: no tokens; get the file again", r->vocab_name);
+    err result =
+        json_object_size(r->vocab) ? OK : err_set(E_FORMAT, "%s: no tokens; get the file again", r->vocab_name);
     json_object_foreach(r->vocab, token, value) {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= MAX_ID) {
             char found[96];
-            result = err_set(E_FORMAT, "%s: token '%s': found %s, expected an id from 0 to %d; get the file again", r->vocab_name,
-                             text_escaped(shown, sizeof shown, token), json_text_describe(found, value), MAX_ID - 1);
+            result = err_set(E_FORMAT, "%s: token '%s': found %s, expected an id from 0 to %d; get the file again",
+                             r->vocab_name, text_escaped(shown, sizeof shown, token), json_text_describe(found, value),
+                             MAX_ID - 1);
             break;
         }
         if (taken[id]) {
-            result = err_set(E_FORMAT, "%s: token '%s': id %lld is another token's too; get the file again", r->vocab_name,
-                             text_escaped(shown, sizeof shown, token), (long long)id);
+            result = err_set(E_FORMAT, "%s: token '%s': id %lld is another token's too; get the file again",
+                             r->vocab_name, text_escaped(shown, sizeof shown, token), (long long)id);
             break;
         }
         taken[id] = 1;
@@ -93,7 +97,8 @@ static err read_vocab(reading *r)
         r->vocab_name = r->vocab_path;
         TRY(json_file_parse(&r->vocab, r->vocab_path, MAX_FILE_BYTES, JSON_REFUSE_DUPLICATES));
         if (!json_is_object(r->vocab))
-            return err_set(E_FORMAT, "%s: found no object, expected {\"token\": id, ...}; get the file again", r->vocab_path);
+            return err_set(E_FORMAT, "%s: found no object, expected {\"token\": id, ...}; get the file again",
+                           r->vocab_path);
         if (file_exists(r->whole_path) && file_exists(r->merges_path)) /* only for the flags of its special tokens */
             return json_file_parse(&r->whole, r->whole_path, MAX_FILE_BYTES, JSON_KEEP_LAST);
         return OK;
@@ -144,7 +149,8 @@ static err add_merge_line(reading *r, char *line, int32_t rank, int number)
     char where[96];
     snprintf(where, sizeof where, "the token of merge %d", number);
     if (!cut_merge(line, &left, &right))
-        return err_set(E_FORMAT, "%s:%d: found no two tokens with a space between them; get the file again", r->merges_path, number);
+        return err_set(E_FORMAT, "%s:%d: found no two tokens with a space between them; get the file again",
+                       r->merges_path, number);
     return add_merge(r, left, right, rank, where);
 }
 
@@ -157,7 +163,9 @@ static err read_merges_text(reading *r)
     for (size_t i = 0; i < size; i++)
         lines += text[i] == '\n';
     bpe_reserve(&r->out->merges, lines);
-    err result = strlen(text) == size ? OK : err_set(E_FORMAT, "%s: NUL byte at %zu; get the file again", r->merges_path, strlen(text));
+    err result = strlen(text) == size
+                     ? OK
+                     : err_set(E_FORMAT, "%s: NUL byte at %zu; get the file again", r->merges_path, strlen(text));
     int32_t rank = 0;
     int number = 0;
     for (char *line = text; result == OK && *line; line = next) {
@@ -177,15 +185,17 @@ static err read_merges_text(reading *r)
 /* tokenizer.json: "left right", or since tokenizers 0.20 ["left", "right"]. */
 static err add_merge_value(reading *r, const json_t *value, int32_t rank)
 {
-    const char *left = json_string_value(json_array_get(value, 0)), *right = json_string_value(json_array_get(value, 1));
+    const char *left = json_string_value(json_array_get(value, 0)),
+               *right = json_string_value(json_array_get(value, 1));
     char where[96];
     snprintf(where, sizeof where, "the token of merge %d", rank);
     if (left && right && json_array_size(value) == 2)
         return add_merge(r, left, right, rank, where);
     char *line = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
-    err result = line && cut_merge(line, &left, &right) ? add_merge(r, left, right, rank, where)
-                                                        : err_set(E_FORMAT, "%s: model.merges[%d]: found no two tokens; get the file again",
-                                                                  r->whole_path, rank);
+    err result =
+        line && cut_merge(line, &left, &right)
+            ? add_merge(r, left, right, rank, where)
+            : err_set(E_FORMAT, "%s: model.merges[%d]: found no two tokens; get the file again", r->whole_path, rank);
     free(line);
     return result;
 }
@@ -216,15 +226,17 @@ static err add_special(reading *r, const json_t *flags, const char *text, int32_
     char shown[64];
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         if (json_is_true(json_object_get(flags, refused[i])))
-            return err_set(E_FORMAT, "%s: token '%s' with %s, which CLIP's tokenizer does not use; set it to false", where,
-                           text_escaped(shown, sizeof shown, text), refused[i]);
+            return err_set(E_FORMAT, "%s: token '%s' with %s, which CLIP's tokenizer does not use; set it to false",
+                           where, text_escaped(shown, sizeof shown, text), refused[i]);
     }
-    special_token token = {arena_copy_string(&out->memory, text), strlen(text), id, json_is_true(json_object_get(flags, "normalized"))};
+    special_token token = {arena_copy_string(&out->memory, text), strlen(text), id,
+                           json_is_true(json_object_get(flags, "normalized"))};
     size_t at = 0;
     while (at < out->special_count && strcmp(out->special[at].text, text) != 0)
         at++;
     if (!token.size || at == MAX_SPECIAL)
-        return err_set(E_FORMAT, "%s: %s; get the file again", where, token.size ? "more than 4096 special tokens" : "an empty special token");
+        return err_set(E_FORMAT, "%s: %s; get the file again", where,
+                       token.size ? "more than 4096 special tokens" : "an empty special token");
     if (at == out->special_count)
         out->special = heap_grow(out->special, ++out->special_count * sizeof *out->special);
     out->special[at] = token;
@@ -239,8 +251,8 @@ static err special_id(int32_t *out, const reading *r, const char *text, double i
     const json_t *known = json_object_get(r->vocab, text);
     char shown[64];
     if (!known && !(id >= 0 && id < MAX_ID))
-        return err_set(E_FORMAT, "%s: token '%s': found id %g, expected one from 0 to %d", where, text_escaped(shown, sizeof shown, text), id,
-                       MAX_ID - 1);
+        return err_set(E_FORMAT, "%s: token '%s': found id %g, expected one from 0 to %d", where,
+                       text_escaped(shown, sizeof shown, text), id, MAX_ID - 1);
     *out = known ? (int32_t)json_integer_value(known) : (int32_t)id;
     return OK;
 }
@@ -254,7 +266,8 @@ static err add_decoder_tokens(reading *r, json_t *decoder)
         const char *text = token_text(value);
         int32_t id;
         if (!text)
-            return err_set(E_FORMAT, "%s: added_tokens_decoder: %s: no content; get the file again", r->config_path, key);
+            return err_set(E_FORMAT, "%s: added_tokens_decoder: %s: no content; get the file again", r->config_path,
+                           key);
         TRY(special_id(&id, r, text, strtod(key, NULL), r->config_path));
         TRY(add_special(r, value, text, id, r->config_path));
     }
@@ -269,7 +282,8 @@ static err add_listed_tokens(reading *r, const json_t *list)
         const char *text = token_text(value);
         int32_t id;
         if (!text || !json_is_number(number))
-            return err_set(E_FORMAT, "%s: added_tokens[%zu]: expected an id and a content; get the file again", r->whole_path, i);
+            return err_set(E_FORMAT, "%s: added_tokens[%zu]: expected an id and a content; get the file again",
+                           r->whole_path, i);
         TRY(special_id(&id, r, text, json_number_value(number), r->whole_path));
         TRY(add_special(r, value, text, id, r->whole_path));
     }
@@ -285,8 +299,9 @@ static bool known_special(const tokenizer_files *f, const char *text)
     return false;
 }
 
-/* start, end, unknown and padding: from special_tokens_map.json, then tokenizer_config.json, then CLIP's own names. Where
- * tokenizer_config.json lists all added tokens, or they are in tokenizer.json, the flags are from there and the map is not read. */
+/* start, end, unknown and padding: from special_tokens_map.json, then tokenizer_config.json, then CLIP's own names.
+ * Where tokenizer_config.json lists all added tokens, or they are in tokenizer.json, the flags are from there and the
+ * map is not read. */
 static err add_named_tokens(reading *r, bool listed)
 {
     for (int i = 0; i < NAMES; i++) {
@@ -299,7 +314,8 @@ static err add_named_tokens(reading *r, bool listed)
         bool named = value && !json_is_null(value);
         r->names[i] = named ? token_text(value) : i == BOS ? "<|startoftext|>" : "<|endoftext|>";
         if (!r->names[i])
-            return err_set(E_FORMAT, "%s: %s: found neither a string nor an object with content; get the file again", where, name_keys[i]);
+            return err_set(E_FORMAT, "%s: %s: found neither a string nor an object with content; get the file again",
+                           where, name_keys[i]);
         if (listed && known_special(r->out, r->names[i]))
             continue;
         int32_t id;

@@ -25,9 +25,11 @@ static const char words[] =
     "best quality high low worst bad anatomy monochrome lowres photo picture painting drawing portrait background "
     "small big large old new young happy sad cute beautiful colorful bright dark wooden cobblestone "
     "left right top bottom front back side under over near between behind inside outside "
-    "detailed realistic style art film light shadow morning evening night winter summer rain wind fire water stone tree leaf "
+    "detailed realistic style art film light shadow morning evening night winter summer rain wind fire water stone "
+    "tree leaf "
     "not no his her their its this that these those some many very "
-    "apple bread cheese cake coffee milk lemon banana window door wall floor roof bridge tower castle church school market "
+    "apple bread cheese cake coffee milk lemon banana window door wall floor roof bridge tower castle church school "
+    "market "
     "eye face hand hair head tail wing foot nose mouth smile "
     "start text end he she they we you all out up down off";
 
@@ -45,7 +47,7 @@ static void add_token(builder *b, const char *token)
 
 static void add_byte_tokens(builder *b, const char *suffix)
 {
-    for (int pass = 0; pass < 2; pass++) { /* first the bytes that stand for themselves: CLIP's order, in which 0 is "!" */
+    for (int pass = 0; pass < 2; pass++) { /* first the bytes that stand for themselves: in CLIP's order 0 is "!" */
         for (int byte = 0; byte < 256; byte++) {
             char token[8];
             if ((byte_alphabet_letter((uint8_t)byte) >= 256) != (pass == 1))
@@ -155,10 +157,11 @@ static err write_merges(const builder *b, const char *folder)
 static err write_settings(const char *folder, const char *pad)
 {
     const char *bos = "<|startoftext|>", *eos = "<|endoftext|>";
-    json_t *map = json_pack("{s:s, s:s, s:s, s:s}", "bos_token", bos, "eos_token", eos, "pad_token", pad, "unk_token", eos);
-    json_t *settings = json_pack("{s:b, s:s, s:b, s:s, s:s, s:i, s:s, s:s, s:s}", "add_prefix_space", 0, "bos_token", bos, "do_lower_case", 1,
-                                 "eos_token", eos, "errors", "replace", "model_max_length", 77, "pad_token", pad, "tokenizer_class",
-                                 "CLIPTokenizer", "unk_token", eos);
+    json_t *map =
+        json_pack("{s:s, s:s, s:s, s:s}", "bos_token", bos, "eos_token", eos, "pad_token", pad, "unk_token", eos);
+    json_t *settings = json_pack("{s:b, s:s, s:b, s:s, s:s, s:i, s:s, s:s, s:s}", "add_prefix_space", 0, "bos_token",
+                                 bos, "do_lower_case", 1, "eos_token", eos, "errors", "replace", "model_max_length", 77,
+                                 "pad_token", pad, "tokenizer_class", "CLIPTokenizer", "unk_token", eos);
     CHECK(map && settings, "pad token '%s'", pad);
     err result = write_json(folder, "special_tokens_map.json", map, JSON_INDENT(2));
     if (result == OK)
@@ -175,8 +178,8 @@ err vocab_write(const char *folder, const char *pad)
     add_byte_tokens(b, "");
     add_byte_tokens(b, "</w>");
     add_words(b);
-    CHECK(b->merge_count == MERGES && json_object_size(b->ids) == BYTE_TOKENS + MERGES, "%d merges, %zu tokens", b->merge_count,
-          json_object_size(b->ids));
+    CHECK(b->merge_count == MERGES && json_object_size(b->ids) == BYTE_TOKENS + MERGES, "%d merges, %zu tokens",
+          b->merge_count, json_object_size(b->ids));
     add_token(b, "<|startoftext|>");
     add_token(b, "<|endoftext|>");
     err result = write_json(folder, "vocab.json", b->ids, JSON_COMPACT);

@@ -1,5 +1,5 @@
-/* A small vocabulary for tests and benchmarks: CLIP's tokenizer in form, with the 512 byte tokens, some hundred merges that make
- * common English words one token each, and the two special tokens last. */
+/* A small vocabulary for tests and benchmarks: CLIP's tokenizer in form, with the 512 byte tokens, some hundred merges
+ * that make common English words one token each, and the two special tokens last. */
 #ifndef MSD_DATA_VOCAB_H
 #define MSD_DATA_VOCAB_H
 

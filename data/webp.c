@@ -18,7 +18,8 @@ static int orientation_of(const uint8_t *bytes, size_t size)
 {
     size_t at = 12;
     while (size - at >= 8) {
-        size_t length = (size_t)bytes[at + 4] | (size_t)bytes[at + 5] << 8 | (size_t)bytes[at + 6] << 16 | (size_t)bytes[at + 7] << 24;
+        size_t length = (size_t)bytes[at + 4] | (size_t)bytes[at + 5] << 8 | (size_t)bytes[at + 6] << 16 |
+                        (size_t)bytes[at + 7] << 24;
         if (length > size - at - 8)
             break;
         if (memcmp(bytes + at, "EXIF", 4) == 0)
@@ -55,7 +56,9 @@ static err probe(image_header *out, const uint8_t *bytes, size_t size)
     (void)out;
     (void)bytes;
     (void)size;
-    return err_set(E_FORMAT, "WebP, but this msd was built without libwebp; install libwebp-dev and build again, or convert to PNG");
+    return err_set(
+        E_FORMAT,
+        "WebP, but this msd was built without libwebp; install libwebp-dev and build again, or convert to PNG");
 }
 
 static err decode(uint8_t *rgb, const image_header *h, const uint8_t *bytes, size_t size)

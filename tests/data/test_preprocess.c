@@ -124,6 +124,9 @@ static void test_extremes(void **state)
     image in = picture_make(20, 10);
     assert_int_equal(preprocess_train_reference(out, &in, NULL, (box){19.8, 9.9, 20, 10}, 16, 8), OK);
     assert_int_equal(preprocess_train_reference(out, &in, NULL, (box){3.1, 3.1, 3.2, 3.2}, 16, 8), OK);
+    grey_image mask = picture_make_grey(10, 20, 0);
+    assert_int_equal(preprocess_train_reference(out, &in, &mask, (box){0, 0, 5, 5}, 16, 8), E_FORMAT);
+    grey_image_free(&mask);
     image_free(&in);
     in = picture_make(8192, 1);
     assert_int_equal(preprocess_clip(large, &in, 1024), E_FORMAT);

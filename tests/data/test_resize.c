@@ -46,7 +46,8 @@ static void test_crop_is_black_outside(void **state)
     json_array_foreach(json_object_get(goldens, "crop"), i, g) {
         json_t *b = json_object_get(g, "box");
         image in = picture_make(13, 9), out;
-        assert_int_equal(image_crop(&out, &in, golden_int(b, 0), golden_int(b, 1), golden_int(b, 2), golden_int(b, 3)), OK);
+        assert_int_equal(image_crop(&out, &in, golden_int(b, 0), golden_int(b, 1), golden_int(b, 2), golden_int(b, 3)),
+                         OK);
         expect_hash(out.rgb, 3 * (size_t)out.width * (size_t)out.height, g, "rgb", "crop");
         image_free(&in);
         image_free(&out);
@@ -57,8 +58,10 @@ static void test_crop_is_black_outside(void **state)
 static void test_short_side(void **state)
 {
     (void)state;
-    static const int rows[][5] = { /* width, height, side, new width, new height */
-        {640, 480, 512, 682, 512}, {480, 640, 512, 512, 682}, {500, 500, 512, 512, 512}, {3, 1, 7, 21, 7}, {1000, 333, 224, 672, 224},
+    static const int rows[][5] = {
+        /* width, height, side, new width, new height */
+        {640, 480, 512, 682, 512}, {480, 640, 512, 512, 682},  {500, 500, 512, 512, 512},
+        {3, 1, 7, 21, 7},          {1000, 333, 224, 672, 224},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int w, h;

@@ -107,8 +107,10 @@ static void test_settings(void **state)
     json_t *row, *line;
     size_t i, k;
     json_array_foreach(json_object_get(*state, "variants"), i, row) {
-        const char *folder = MSD_TEST_TMP "/tokenizer_settings", *name = json_string_value(json_object_get(row, "name"));
-        make_folder(folder, json_string_value(json_object_get(row, "config")), json_string_value(json_object_get(row, "map")));
+        const char *folder = MSD_TEST_TMP "/tokenizer_settings",
+                   *name = json_string_value(json_object_get(row, "name"));
+        make_folder(folder, json_string_value(json_object_get(row, "config")),
+                    json_string_value(json_object_get(row, "map")));
         tokenizer *t = opened(folder);
         if (tokenizer_pad(t) != json_integer_value(json_object_get(row, "pad")))
             fail_msg("%s: pad %d", name, tokenizer_pad(t));
@@ -154,7 +156,11 @@ static void test_bad_text(void **state)
         const char *text;
         size_t size;
         const char *word;
-    } rows[] = {{"ab\xff", 3, "byte 2 (0xff)"}, {"\xc0\xaf", 2, "byte 0"}, {"x\xed\xa0\x80", 4, "byte 1"}, {"\xe4\xbd", 2, "byte 0"}, {"\xf5\x80\x80\x80", 4, "byte 0"}};
+    } rows[] = {{"ab\xff", 3, "byte 2 (0xff)"},
+                {"\xc0\xaf", 2, "byte 0"},
+                {"x\xed\xa0\x80", 4, "byte 1"},
+                {"\xe4\xbd", 2, "byte 0"},
+                {"\xf5\x80\x80\x80", 4, "byte 0"}};
     tokenizer *t = opened(GOLDEN_FOLDER);
     token_list ids = {0};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -230,7 +236,8 @@ static void test_bad_files(void **state)
         {"tokenizer_config.json", "{\"pad_token\": \"<pad>\"}", "'<pad>' is not in it", E_FORMAT},
         {"tokenizer_config.json", "{\"pad_token\": 7}", "pad_token", E_FORMAT},
         {"tokenizer_config.json", "{\"pad_token\": {\"content\": \"!\", \"lstrip\": true}}", "lstrip", E_FORMAT},
-        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1e99\": {\"content\": \"<new>\"}}}", "found id 1e+99", E_FORMAT},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1e99\": {\"content\": \"<new>\"}}}", "found id 1e+99",
+         E_FORMAT},
     };
     const char *folder = MSD_TEST_TMP "/tokenizer_bad";
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -256,7 +263,9 @@ static void test_unknown_bytes(void **state)
     const char *folder = MSD_TEST_TMP "/tokenizer_small";
     folder_remove(folder);
     assert_int_equal(folder_make(folder), OK);
-    write_file(folder, "vocab.json", "{\"l\":0,\"o\":1,\"w\":2,\"w</w>\":3,\"lo\":4,\"low</w>\":5,\"<unk>\":6,\"<|startoftext|>\":7,\"<|endoftext|>\":8}");
+    write_file(folder, "vocab.json",
+               "{\"l\":0,\"o\":1,\"w\":2,\"w</w>\":3,\"lo\":4,\"low</"
+               "w>\":5,\"<unk>\":6,\"<|startoftext|>\":7,\"<|endoftext|>\":8}");
     write_file(folder, "merges.txt", "#version: 0.2\nl o\nlo w</w>\n");
     write_file(folder, "special_tokens_map.json", "{\"unk_token\": \"<unk>\"}");
     tokenizer *t = opened(folder);
@@ -321,11 +330,13 @@ static void test_phrases(void **state)
         assert_int_equal(phrase_find(match, &owner, t, prompt, phrases, count), OK);
         for (int k = 0; k < count; k++) {
             json_t *wanted = json_array_get(found, (size_t)k);
-            int start = (int)json_integer_value(json_array_get(wanted, 0)), end = (int)json_integer_value(json_array_get(wanted, 1));
+            int start = (int)json_integer_value(json_array_get(wanted, 0)),
+                end = (int)json_integer_value(json_array_get(wanted, 1));
             const char *words = json_string_value(json_array_get(wanted, 2));
-            if (match[k].start != start || match[k].end != end || strcmp(match[k].words, words) || match[k].found != (end > 0))
-                fail_msg("'%s': '%s'[%d]: found [%d,%d) '%s', wanted [%d,%d) '%s'", prompt, phrases[k], k, match[k].start, match[k].end,
-                         match[k].words, start, end, words);
+            if (match[k].start != start || match[k].end != end || strcmp(match[k].words, words) ||
+                match[k].found != (end > 0))
+                fail_msg("'%s': '%s'[%d]: found [%d,%d) '%s', wanted [%d,%d) '%s'", prompt, phrases[k], k,
+                         match[k].start, match[k].end, match[k].words, start, end, words);
         }
         arena_free(&owner);
     }
@@ -353,9 +364,15 @@ static int drop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_transformers), cmocka_unit_test(test_settings),      cmocka_unit_test(test_padding),
-        cmocka_unit_test(test_bad_text),            cmocka_unit_test(test_long_words),    cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_unknown_bytes),       cmocka_unit_test(test_equal_merges),  cmocka_unit_test(test_vocab_write),
+        cmocka_unit_test(test_equals_transformers),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_bad_text),
+        cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_unknown_bytes),
+        cmocka_unit_test(test_equal_merges),
+        cmocka_unit_test(test_vocab_write),
         cmocka_unit_test(test_phrases),
     };
     return cmocka_run_group_tests(tests, load, drop);

@@ -20,6 +20,8 @@ struct weight_source {
     bool        (*find)(const weight_source *s, weight_view *out, const char *name);
     size_t      count;
     const char *(*name)(const weight_source *s, size_t i); /* i < count; for reporting unused ones */
+    /* A view was used and is not needed soon, so that its memory can go; it stays valid. NULL: nothing to do. */
+    void        (*done)(const weight_source *s, const weight_view *v);
 };
 
 #endif

@@ -52,6 +52,16 @@ void file_map_close(file_map *map)
     *map = (file_map){0};
 }
 
+void file_map_forget(const file_map *map, const void *bytes, size_t size)
+{
+    const uintptr_t page = 4096, start = (uintptr_t)map->bytes, at = (uintptr_t)bytes;
+    if (!map->bytes || at < start || at - start > map->size || size > map->size - (at - start))
+        return; /* not of this map */
+    uintptr_t first = (at + page - 1) / page * page, end = (at + size) / page * page;
+    if (end > first)
+        io_forget((void *)first, end - first);
+}
+
 /* Reads until the end or `room` bytes: the size a file claims may lie (/proc) or change while we read. */
 static err read_up_to(char *text, size_t *size, int fd, size_t room, const char *path)
 {

@@ -17,6 +17,8 @@ typedef struct file_map {
 } file_map;
 err  file_map_open(file_map *out, const char *path);
 void file_map_close(file_map *map);
+/* These bytes of the map were used: their whole pages leave this process's memory until they are read again. */
+void file_map_forget(const file_map *map, const void *bytes, size_t size);
 
 /* Reads a whole regular file of at most `limit` bytes; *text is NUL-terminated after `size` bytes, caller frees. E_IO, E_FORMAT when larger. */
 err file_read(char **text, size_t *size, const char *path, size_t limit);

@@ -91,6 +91,11 @@ void *io_map(int fd, size_t size)
     return bytes == MAP_FAILED ? NULL : bytes;
 }
 
+void io_forget(void *bytes, size_t size)
+{
+    madvise(bytes, size, MADV_DONTNEED); /* only advice: a failure changes nothing */
+}
+
 void io_unmap(void *bytes, size_t size)
 {
     munmap(bytes, size);

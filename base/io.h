@@ -24,6 +24,7 @@ int     io_fstat(int fd, struct stat *out);
 int     io_lstat(const char *path, struct stat *out);
 int     io_flock(int fd, int operation);
 void   *io_map(int fd, size_t size); /* private, read-only; NULL on failure */
+void    io_forget(void *bytes, size_t size); /* whole pages of a mapping: out of memory until they are read again */
 void    io_unmap(void *bytes, size_t size);
 int     io_free_bytes(uint64_t *bytes, const char *path);
 

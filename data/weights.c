@@ -22,6 +22,17 @@ static bool find(const weight_source *s, weight_view *out, const char *name)
     return true;
 }
 
+/* Weights are converted once while loading; without this the file would stay in memory beside them. */
+static void done(const weight_source *s, const weight_view *v)
+{
+    const weights *w = (const weights *)s;
+    size_t         bytes = dtype_bytes(v->type);
+    for (int d = 0; d < v->ndim; d++)
+        bytes *= (size_t)v->dim[d];
+    for (size_t i = 0; i < w->files; i++)
+        file_map_forget(&w->file[i].map, v->data, bytes);
+}
+
 static const char *name_at(const weight_source *s, size_t i)
 {
     return ((const weights *)s)->all.at[i].name;
@@ -30,7 +41,7 @@ static const char *name_at(const weight_source *s, size_t i)
 static weights *new_weights(const char *path, const char *label)
 {
     weights *w = heap_get(sizeof *w);
-    *w = (weights){.source = {.find = find, .name = name_at}};
+    *w = (weights){.source = {.find = find, .name = name_at, .done = done}};
     w->source.label = arena_copy_string(&w->memory, label);
     w->path = arena_copy_string(&w->memory, path);
     return w;

@@ -207,7 +207,10 @@ static err load_weight(binder *b, tensor **slot, const weight_view *v, const cha
         b->loaded = heap_grow(b->loaded, b->loaded_room * sizeof *b->loaded);
     }
     b->loaded[b->loaded_count++] = slot;
-    return upload_weight(*slot, v, kind);
+    err e = upload_weight(*slot, v, kind);
+    if (b->source->done)
+        b->source->done(b->source, v);
+    return e;
 }
 
 static void load_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)

@@ -44,7 +44,7 @@ static const char *fake_name(const weight_source *s, size_t i)
 
 static fake_source source_of(const entry *entries, size_t count)
 {
-    return (fake_source){{"made/up.safetensors", fake_find, count, fake_name}, entries};
+    return (fake_source){{.label = "made/up.safetensors", .find = fake_find, .count = count, .name = fake_name}, entries};
 }
 
 typedef struct network {

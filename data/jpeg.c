@@ -79,7 +79,7 @@ static void start(decoder *d, const uint8_t *bytes, size_t size)
 static err refuse(const decoder *d)
 {
     if (d->errors.msg_code == JERR_OUT_OF_MEMORY || d->errors.msg_code == JERR_NO_BACKING_STORE)
-        return err_set(E_FORMAT, "progressive JPEG needs more than %d MiB to decode; re-save it smaller or as baseline JPEG",
+        return err_set(E_FORMAT, "progressive JPEG needs more than %d MiB to decode; re-save it smaller or as PNG",
                        MAX_MEMORY >> 20);
     return err_set(E_FORMAT, "damaged or unsupported JPEG: %s; get the file again or re-save it", d->message);
 }

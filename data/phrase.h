@@ -13,8 +13,8 @@
 
 typedef struct phrase_match {
     bool        found;
-    /* Positions [start, end) in the token ids, counted from 1 (behind the start token); 0, 0 when not found. They may lie
-     * beyond TOKENIZER_LENGTH, where the prompt is cut off. */
+    /* Positions [start, end) in the token ids, counted from 1 (behind the start token); 0, 0 when not found. They may
+     * lie beyond TOKENIZER_LENGTH, where the prompt is cut off. */
     int         start, end;
     /* The matched words of the prompt without their trailing punctuation, a space between them; the phrase itself when
      * not found. This is what the phrase encoder gets. In `owner`. */

@@ -179,6 +179,8 @@ static const struct {
     {"memo index missing", P("\x80\2h\0."), "never set"},
     {"memo index 2^32-1", P("\x80\2}r\xff\xff\xff\xff."), "memo index is larger than the pickle"},
     {"memo of nothing", P("\x80\2q\0}."), "nothing to remember"},
+    {"REDUCE below a mark", P("\x80\2ccollections\nOrderedDict\n)(Rt."), "REDUCE without a function"},
+    {"LONG1 of 9 bytes", P("\x80\2\x8a\t123456789."), "more than 64 bits"},
     {"LONG1 of 255 bytes", P("\x80\2\x8a\xff."), "more than 64 bits"},
     {"string longer than the rest", P("\x80\2X\xff\xff\xff\x7fx."), "longer than the rest"},
     {"string of 2^32-1", P("\x80\2X\xff\xff\xff\xff"), "longer than the rest"},
@@ -222,13 +224,13 @@ static void test_hostile_pickles(void **state)
     }
 }
 
-/* Dicts that share dicts: 2^15 paths out of 300 bytes. And a million nested tuples. Both end at once. */
+/* Dicts that share dicts: 2^13 paths out of 200 bytes. And a million nested tuples. Both end at once. */
 static void test_small_files_with_endless_walks(void **state)
 {
     (void)state;
     char pickle[400] = "\x80\2}U\1x(}q\0"; /* {"x": (level 0, level 1, ...)}, level = {"a": the last, "b": the last} */
     size_t n = 10;
-    for (char level = 1; level <= 15; level++) {
+    for (char level = 1; level <= 13; level++) {
         const char item[] = {'}', 'U', 1, 'a', 'h', (char)(level - 1), 's', 'U', 1, 'b', 'h', (char)(level - 1), 's', 'q', level};
         memcpy(pickle + n, item, sizeof item);
         n += sizeof item;
@@ -330,6 +332,13 @@ static void test_hostile_archives(void **state)
     uint8_t *copy = memcpy(heap_get(size), bytes, size);
     find(copy, size, CENTRAL)[46] = find(copy, size, "PK\3\4")[30] = 'X';
     expect_damaged(copy, size, "do not lie under one folder");
+    free(copy);
+    /* the first member as long as all the archive: its header comes on top */
+    copy = memcpy(heap_get(size), bytes, size);
+    uint8_t *length = find(copy, size, CENTRAL) + 20, *offset = find(copy, size, "PK\5\6") + 16;
+    memcpy(length, offset, 4);
+    memcpy(length + 4, offset, 4);
+    expect_damaged(copy, size, "a member's data lies outside the file");
     free(copy);
     uint8_t *trailing = heap_get(size + 1);
     memcpy(trailing, bytes, size);

@@ -1,0 +1,320 @@
+#include "infer/pipeline.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/progress.h"
+#include "data/adapter_file.h"
+#include "data/fingerprint.h"
+#include "infer/conditioning.h"
+#include "infer/load_unet.h"
+#include "infer/sampler.h"
+#include "infer/torch_noise.h"
+
+struct pipeline {
+    device          *dev;
+    ag              *graph;
+    logger          *log;
+    pipeline_files   files;
+    char            *adapter_path; /* the file that files.adapter stands for */
+    char             adapter_hash[65];
+    unet_config      config;
+    scheduler_config scheduler;
+    bool             loaded;       /* unet and adapter */
+    unet             unet;
+    ms_adapter       adapter;
+    encoders        *decoder;      /* the VAE, from the first picture on */
+    conditioning     cond;
+    float           *tokens;       /* (S*N, text_width) of the encoded job */
+    int64_t          token_count;
+    arena            memory, words; /* for good; for the encoded job */
+};
+
+/* ---- opening ---- */
+
+static err name_adapter(pipeline *p)
+{
+    adapter_file *a = NULL;
+    TRY(adapter_find(&p->adapter_path, p->files.adapter));
+    TRY(adapter_file_open(&a, p->adapter_path));
+    fingerprint(p->adapter_hash, &a->tensors);
+    adapter_file_close(a);
+    return OK;
+}
+
+err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log)
+{
+    if (files->adapter && !files->image_encoder)
+        return err_set(E_USAGE, "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
+    pipeline *p = heap_get(sizeof *p);
+    *p = (pipeline){.dev = dev, .graph = ag_new(dev), .log = log, .files = *files};
+    err e = load_unet_config(&p->config, files->model);
+    if (e == OK)
+        e = scheduler_config_load(&p->scheduler, files->model);
+    if (e == OK && files->adapter)
+        e = name_adapter(p);
+    if (e != OK) {
+        pipeline_close(p);
+        return e;
+    }
+    *out = p;
+    return OK;
+}
+
+void pipeline_close(pipeline *p)
+{
+    if (!p)
+        return;
+    encoders_close(p->decoder);
+    ag_free(p->graph);
+    adapter_release(&p->adapter);
+    unet_release(&p->unet);
+    free(p->adapter_path);
+    arena_free(&p->words);
+    arena_free(&p->memory);
+    free(p);
+}
+
+const char *pipeline_adapter_hash(const pipeline *p)
+{
+    return p->adapter_hash;
+}
+
+static err open_decoder(pipeline *p)
+{
+    return p->decoder ? OK : encoders_open(&p->decoder, p->dev, DT_F32, p->files.model, NULL, ENCODE_LATENT);
+}
+
+err pipeline_complete(const pipeline *p, job *j)
+{
+    int64_t factor = 8; /* of SDXL's VAE; the decoder is held against it when it is opened */
+    if (!j->width)
+        j->width = p->config.sample_width ? p->config.sample_width * factor : 1024;
+    if (!j->height)
+        j->height = p->config.sample_height ? p->config.sample_height * factor : 1024;
+    if (j->width % factor || j->height % factor)
+        return err_set(E_USAGE, "--width, --height: %" PRId64 " x %" PRId64 ": both have to be multiples of %" PRId64, j->width,
+                       j->height, factor);
+    if (j->subjects && !p->files.adapter)
+        return err_set(E_USAGE, "--subject needs --adapter FILE and --image-encoder DIR");
+    return OK;
+}
+
+/* ---- encoding ---- */
+
+err pipeline_encode(pipeline *p, const job *j)
+{
+    encoders *e = NULL;
+    double started = clock_seconds();
+    arena_reset(&p->words);
+    p->tokens = NULL;
+    unsigned which = ENCODE_TEXT | (j->subjects ? ENCODE_PHRASE | ENCODE_PICTURE : 0);
+    TRY(encoders_open(&e, p->dev, DT_F32, p->files.model, p->files.image_encoder, which));
+    err result = conditioning_encode(&p->cond, &p->words, e, j, p->log);
+    encoders_close(e);
+    if (result == OK)
+        log_info(p->log, "encoded prompt and %d reference%s in %.1f s", j->subjects, j->subjects == 1 ? "" : "s",
+                 clock_seconds() - started);
+    return result;
+}
+
+static err load_networks(pipeline *p)
+{
+    if (p->loaded)
+        return OK;
+    double started = clock_seconds();
+    load_target to = {&p->memory, p->dev, DT_F32};
+    TRY(load_unet(&p->unet, &to, p->files.model));
+    if (p->adapter_path)
+        TRY(load_adapter(&p->adapter, &to, p->adapter_path, &p->config, false));
+    p->loaded = true;
+    log_info(p->log, "loaded the UNet%s in %.1f s", p->adapter_path ? " and the adapter" : "", clock_seconds() - started);
+    return OK;
+}
+
+static err check_widths(const pipeline *p)
+{
+    const conditioning *c = &p->cond;
+    if (c->X != p->config.text_width)
+        return err_set(E_MODEL, "%s: the text encoders give %" PRId64 " channels, the UNet takes %" PRId64, p->files.model, c->X,
+                       p->config.text_width);
+    const resampler_sizes *z = &p->adapter.image_proj.sizes;
+    if (c->S && (z->image_width != c->D || z->phrase_width != c->E))
+        return err_set(E_MODEL, "%s: made for picture tokens of %" PRId64 " and phrases of %" PRId64 "; %s gives %" PRId64
+                                ", the text encoder %" PRId64, p->adapter_path, z->image_width, z->phrase_width,
+                       p->files.image_encoder, c->D, c->E);
+    return OK;
+}
+
+/* The subjects' tokens, once for all steps and pictures of the job. */
+static err make_tokens(pipeline *p, const job *j)
+{
+    const conditioning *c = &p->cond;
+    if (!c->S || p->tokens)
+        return OK;
+    ag *g = p->graph;
+    int32_t *drop = ARENA_ARRAY(&p->words, int32_t, c->S);
+    for (int64_t i = 0; i < c->S; i++)
+        drop[i] = j->drop_grounding;
+    tensor *tokens = resampler_forward(g, &p->adapter.image_proj,
+                                       ag_input(g, "image_hidden", DT_F32, DIMS(c->S, c->L, c->D), c->image_hidden, DT_F32),
+                                       ag_input(g, "phrase_embeds", DT_F32, DIMS(c->S, c->E), c->phrases, DT_F32),
+                                       ag_input(g, "boxes", DT_F32, DIMS(c->S, 4), c->boxes, DT_F32),
+                                       ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(c->S), drop, DT_I32));
+    err e = ag_status(g);
+    if (e == OK) {
+        p->token_count = tokens->dim[0] * tokens->dim[1];
+        p->tokens = ARENA_ARRAY(&p->words, float, tensor_count(tokens));
+        e = tensor_download(p->tokens, DT_F32, tokens);
+    }
+    ag_reset(g);
+    return e;
+}
+
+/* ---- denoising ---- */
+
+typedef struct grid {
+    int64_t h, w, C, width, height; /* of latents and picture */
+} grid;
+
+/* The UNet's answer (h,w,C) for one half of guidance. */
+static err predict(float *noise, pipeline *p, const job *j, const float *latents, float timestep, grid s, bool conditional)
+{
+    ag *g = p->graph;
+    const conditioning *c = &p->cond;
+    float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
+    unet_inputs in = {
+        .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), latents, DT_F32),
+        .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &timestep, DT_F32),
+        .encoder_hidden_states = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(1, c->T, c->X),
+                                          conditional ? c->text : c->no_text, DT_F32),
+        .text_embeds = ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
+        .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
+    };
+    adapter_inputs subjects = {.adapter = &p->adapter, .scale = (float)j->scale};
+    bool with_subjects = conditional && c->S;
+    if (with_subjects) {
+        subjects.ip_tokens = ag_input(g, "ip_tokens", DT_F32, DIMS(1, p->token_count, c->X), p->tokens, DT_F32);
+        subjects.boxes = ag_input(g, "boxes", DT_F32, DIMS(1, c->S, 4), c->boxes, DT_F32);
+        if (c->scales)
+            subjects.subject_scales = ag_input(g, "subject_scales", DT_F32, DIMS(c->S), c->scales, DT_F32);
+    }
+    tensor *out = unet_forward(g, &p->unet, &in, with_subjects ? &subjects : NULL);
+    err e = ag_status(g);
+    if (e == OK)
+        e = tensor_download(noise, DT_F32, out);
+    ag_reset(g);
+    return e;
+}
+
+static err guided(float *noise, float *other, pipeline *p, const job *j, const float *latents, float timestep, grid s)
+{
+    TRY(predict(noise, p, j, latents, timestep, s, true));
+    if (j->cfg_scale <= 1)
+        return OK;
+    TRY(predict(other, p, j, latents, timestep, s, false));
+    float guidance = (float)j->cfg_scale;
+    for (int64_t i = 0; i < s.h * s.w * s.C; i++)
+        noise[i] = other[i] + guidance * (noise[i] - other[i]);
+    return OK;
+}
+
+/* torch draws (1,C,h,w). */
+static void start_noise(float *x, uint64_t seed, grid s, float *nchw)
+{
+    int64_t plane = s.h * s.w;
+    torch_generator g;
+    torch_generator_seed(&g, seed);
+    torch_randn(nchw, (size_t)(plane * s.C), &g);
+    for (int64_t c = 0; c < s.C; c++)
+        for (int64_t k = 0; k < plane; k++)
+            x[k * s.C + c] = nchw[c * plane + k];
+}
+
+static err denoise(float *x, pipeline *p, const job *j, sampler *s, grid size, uint64_t seed)
+{
+    int64_t n = size.h * size.w * size.C;
+    float *buffer = heap_get((size_t)(3 * n) * sizeof *buffer), *in = buffer, *noise = buffer + n, *other = buffer + 2 * n;
+    start_noise(x, seed, size, in);
+    sampler_start(s, x);
+    int64_t calls = sampler_calls(s);
+    progress bar = progress_start(p->log, "generate", "steps", 0, calls);
+    err e = OK;
+    for (int64_t i = 0; i < calls && e == OK; i++) {
+        sampler_input(in, s, x);
+        e = guided(noise, other, p, j, in, sampler_timesteps(s)[i], size);
+        if (e == OK)
+            sampler_step(s, x, noise, NULL);
+        progress_update(&bar, i + 1, NULL);
+    }
+    progress_end(&bar);
+    free(buffer);
+    for (int64_t k = 0; k < n && e == OK; k++)
+        if (!isfinite(x[k]))
+            e = err_set(E_NUMERIC, "the latents are not finite after %" PRId64 " steps; is the model damaged, or --cfg-scale too "
+                                   "large?", j->steps);
+    return e;
+}
+
+/* ---- the picture ---- */
+
+/* As diffusers: (x / 2 + 0.5) clamped to 0..1, times 255, rounded to even. */
+static void to_bytes(uint8_t *rgb, const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float v = x[i] / 2 + 0.5f;
+        v = v < 0 ? 0 : v > 1 ? 1 : v;
+        rgb[i] = (uint8_t)rintf(v * 255.0f);
+    }
+}
+
+static err decode(image *out, pipeline *p, const float *latents, grid s)
+{
+    double started = clock_seconds();
+    int64_t count = s.width * s.height * 3;
+    TRY(open_decoder(p));
+    float *x = heap_get((size_t)count * sizeof *x);
+    err e = decode_latent(x, p->decoder, latents, s.h, s.w);
+    if (e == OK)
+        e = image_new(out, (int)s.width, (int)s.height);
+    if (e == OK) {
+        to_bytes(out->rgb, x, count);
+        log_info(p->log, "decoded in %.1f s", clock_seconds() - started);
+    }
+    free(x);
+    return e;
+}
+
+static err check_decoder(const pipeline *p, const job *j, grid *s)
+{
+    const encoder_sizes *z = encoders_sizes(p->decoder);
+    if (j->width % z->latent_factor || j->height % z->latent_factor)
+        return err_set(E_USAGE, "--width, --height: %" PRId64 " x %" PRId64 ": this model's have to be multiples of %" PRId64, j->width,
+                       j->height, z->latent_factor);
+    if (z->latent_channels != p->config.in_channels)
+        return err_set(E_MODEL, "%s: the VAE has %" PRId64 " latent channels, the UNet %" PRId64, p->files.model, z->latent_channels,
+                       p->config.in_channels);
+    *s = (grid){.h = j->height / z->latent_factor, .w = j->width / z->latent_factor, .C = z->latent_channels, .width = j->width,
+                .height = j->height};
+    return OK;
+}
+
+err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed)
+{
+    grid s;
+    sampler *steps = NULL;
+    TRY(open_decoder(p));
+    TRY(check_decoder(p, j, &s));
+    TRY(load_networks(p));
+    TRY(check_widths(p));
+    TRY(make_tokens(p, j));
+    TRY(sampler_open(&steps, j->sampling_method, j->scheduler, &p->scheduler, j->steps, s.h * s.w * s.C));
+    float *x = heap_get((size_t)(s.h * s.w * s.C) * sizeof *x);
+    err e = denoise(x, p, j, steps, s, seed);
+    if (e == OK)
+        e = decode(out, p, x, s);
+    free(x);
+    sampler_close(steps);
+    return e;
+}

@@ -1,0 +1,37 @@
+/* The sampling pipeline: a job to a picture, with the same modules that train. Networks are opened when their turn comes and
+ * the encoders are closed after it, so that they never lie beside the UNet.
+ *
+ *     TRY(pipeline_open(&p, dev, &files, log));
+ *     TRY(pipeline_encode(p, &job));                     // words and references, once
+ *     TRY(pipeline_draw(&picture, p, &job, seed));       // as often as wanted
+ *     pipeline_close(p); */
+#ifndef MSD_INFER_PIPELINE_H
+#define MSD_INFER_PIPELINE_H
+
+#include "data/image.h"
+#include "infer/job.h"
+
+typedef struct pipeline pipeline;
+typedef struct device device;
+
+typedef struct pipeline_files {
+    const char *model;         /* pipeline folder */
+    const char *image_encoder; /* folder, or NULL */
+    const char *adapter;       /* file, step folder or run folder; NULL: plain SDXL */
+} pipeline_files;
+
+/* Reads the configs; loads nothing heavy. Strings stay the caller's. E_MODEL, E_USAGE. */
+err  pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log);
+void pipeline_close(pipeline *p); /* NULL is fine */
+
+/* Fills in what the job leaves open (width, height) and checks it against the model: E_USAGE. */
+err pipeline_complete(const pipeline *p, job *j);
+/* Encodes prompt, negative prompt, phrases and references of a complete job for the draws that follow. */
+err pipeline_encode(pipeline *p, const job *j);
+/* Draws the encoded job with this seed: the same bits whatever was drawn before. E_NUMERIC when something is not finite. */
+err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed);
+
+/* A name for the adapter's weights, the same for every form of file; "" without one. */
+const char *pipeline_adapter_hash(const pipeline *p);
+
+#endif

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/progress.h"
 #include "data/adapter_file.h"
@@ -19,6 +20,7 @@ struct pipeline {
     pipeline_files   files;
     char            *adapter_path; /* the file that files.adapter stands for */
     char             adapter_hash[65];
+    const char      *model_name;
     unet_config      config;
     scheduler_config scheduler;
     bool             loaded;       /* unet and adapter */
@@ -32,6 +34,17 @@ struct pipeline {
 };
 
 /* ---- opening ---- */
+
+static const char *last_part(arena *memory, const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    return arena_print(memory, "%.*s", (int)(end - start), path + start);
+}
 
 static err name_adapter(pipeline *p)
 {
@@ -49,6 +62,7 @@ err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logg
         return err_set(E_USAGE, "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
     pipeline *p = heap_get(sizeof *p);
     *p = (pipeline){.dev = dev, .graph = ag_new(dev), .log = log, .files = *files};
+    p->model_name = last_part(&p->memory, files->model);
     err e = load_unet_config(&p->config, files->model);
     if (e == OK)
         e = scheduler_config_load(&p->scheduler, files->model);
@@ -79,6 +93,11 @@ void pipeline_close(pipeline *p)
 const char *pipeline_adapter_hash(const pipeline *p)
 {
     return p->adapter_hash;
+}
+
+const char *pipeline_model_name(const pipeline *p)
+{
+    return p->model_name;
 }
 
 static err open_decoder(pipeline *p)

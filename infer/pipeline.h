@@ -33,5 +33,7 @@ err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed);
 
 /* A name for the adapter's weights, the same for every form of file; "" without one. */
 const char *pipeline_adapter_hash(const pipeline *p);
+/* The model folder's own name: "sdxl" of "models/sdxl/". */
+const char *pipeline_model_name(const pipeline *p);
 
 #endif

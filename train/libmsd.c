@@ -1,8 +1,5 @@
 /* The functions of msd.h: options into the types of the library below, err into exit codes. */
-#include "msd.h"
-
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -12,6 +9,7 @@
 #include "train/check.h"
 #include "train/demo_data.h"
 #include "train/doctor.h"
+#include "train/libmsd_status.h"
 #include "train/probe_modules.h"
 #include "train/train.h"
 
@@ -29,8 +27,7 @@ const char *msd_message(void)
     return line;
 }
 
-/* The exit code of e, with the line that main prints. */
-static int status_of(err e)
+int libmsd_status(err e)
 {
     line[0] = 0;
     if (e == E_INTERRUPTED || e == E_TERMINATED)
@@ -55,13 +52,12 @@ int msd_usage_error(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return status_of(err_set(E_USAGE, "%s", text));
+    return libmsd_status(err_set(E_USAGE, "%s", text));
 }
 
 /* ---- shared options ---- */
 
-/* What this build computes on; anything else is said. */
-static err check_run_options(const msd_run *o)
+err libmsd_check_run(const msd_run *o)
 {
     const char *device_name = o->device ? o->device : "auto", *type = o->dtype ? o->dtype : "auto";
     if (strcmp(device_name, "auto") && strcmp(device_name, "cpu") && strcmp(device_name, "cuda"))
@@ -100,13 +96,13 @@ static err parse_stored_type(stored_type *out, const char *name, stored_type fal
 int msd_train(const msd_train_options *o)
 {
     logger log = logger_start(o->run.quiet);
-    err e = check_run_options(&o->run);
+    err e = libmsd_check_run(&o->run);
     if (e != OK)
-        return status_of(e);
+        return libmsd_status(e);
     train_options t = {.config = o->config, .set = o->set.item, .sets = o->set.count, .resume = o->resume,
                        .allow_change = o->allow_change.item, .allowed = o->allow_change.count,
                        .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
-    return status_of(train_run(&t, &log));
+    return libmsd_status(train_run(&t, &log));
 }
 
 int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out)
@@ -119,7 +115,7 @@ int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE 
     if (e == OK && !run->quiet)
         fprintf(out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config, (long long)counts.samples,
                 (long long)counts.subjects, (long long)counts.pictures);
-    int status = status_of(e);
+    int status = libmsd_status(e);
     arena_free(&memory);
     return status;
 }
@@ -127,7 +123,7 @@ int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE 
 int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_t seed, bool quiet)
 {
     logger log = logger_start(quiet);
-    return status_of(demo_data_write(folder, photos, count, seed, &log));
+    return libmsd_status(demo_data_write(folder, photos, count, seed, &log));
 }
 
 /* ---- files ---- */
@@ -136,7 +132,7 @@ int msd_export(const char *dst, const char *src, const char *dtype_text)
 {
     stored_type type;
     err e = parse_stored_type(&type, dtype_text, STORED_TYPE_COUNT);
-    return status_of(e == OK ? adapter_export(dst, src, type) : e);
+    return libmsd_status(e == OK ? adapter_export(dst, src, type) : e);
 }
 
 int msd_inspect(const char *path, bool json, FILE *out)
@@ -150,7 +146,7 @@ int msd_inspect(const char *path, bool json, FILE *out)
             inspect_print(out, i);
     }
     inspect_free(i);
-    return status_of(e);
+    return libmsd_status(e);
 }
 
 int msd_synth(const char *folder, const char *size, uint64_t seed, const char *dtype_text, bool quiet)
@@ -158,19 +154,19 @@ int msd_synth(const char *folder, const char *size, uint64_t seed, const char *d
     logger log = logger_start(quiet);
     stored_type type;
     err e = parse_stored_type(&type, dtype_text, STORED_F16);
-    return status_of(e == OK ? synth_write(folder, size, seed, type, &log) : e);
+    return libmsd_status(e == OK ? synth_write(folder, size, seed, type, &log) : e);
 }
 
 int msd_doctor(bool json, FILE *out)
 {
-    return status_of(doctor_print(json, out));
+    return libmsd_status(doctor_print(json, out));
 }
 
 /* ---- probe ---- */
 
 static err probe_with_device(const msd_probe_options *o)
 {
-    TRY(check_run_options(&o->run));
+    TRY(libmsd_check_run(&o->run));
     if (o->controlnet)
         return err_set(E_USAGE, "--controlnet: this version has no ControlNet");
     device *dev = NULL;
@@ -184,5 +180,5 @@ static err probe_with_device(const msd_probe_options *o)
 
 int msd_probe(const msd_probe_options *o)
 {
-    return status_of(probe_with_device(o));
+    return libmsd_status(probe_with_device(o));
 }

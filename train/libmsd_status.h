@@ -1,0 +1,13 @@
+/* What the files that implement msd.h share. */
+#ifndef MSD_TRAIN_LIBMSD_STATUS_H
+#define MSD_TRAIN_LIBMSD_STATUS_H
+
+#include "base/error.h"
+#include "msd.h"
+
+/* The exit code of e; msd_message() then has the line that main prints. */
+int libmsd_status(err e);
+/* E_USAGE, E_DEVICE: a device, dtype or thread count that this build does not have. */
+err libmsd_check_run(const msd_run *o);
+
+#endif

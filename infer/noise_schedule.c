@@ -39,18 +39,38 @@ static err choice(int *out, const json_t *config, const char *key, const char *c
     return e;
 }
 
+/* Keys of diffusers' schedulers that would change the result and are not computed here; harmless where false or null. */
+static err refuse_variants(const json_t *config)
+{
+    static const char *const keys[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "rescale_betas_zero_snr",
+                                       "trained_betas"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(config, keys[i]);
+        char          text[96];
+        if (json_get_present(config, keys[i]) && !json_is_false(value))
+            return err_set(E_MODEL, "%s: %s: found %s, this version supports false or null", where, keys[i],
+                           json_text_describe(text, value));
+    }
+    return OK;
+}
+
 static err parse(scheduler_config *out, const json_t *config)
 {
     static const char *const betas[] = {"scaled_linear", "linear"};
     static const char *const spacings[] = {"leading", "trailing", "linspace"};
     static const char *const predictions[] = {"epsilon"};
     static const char *const interpolations[] = {"linear"};
+    static const char *const types[] = {"discrete"};
+    static const char *const finals[] = {"zero"};
     *out = absent;
-    int beta = (int)out->betas, spacing = (int)out->spacing, prediction = 0, interpolation = 0;
+    int beta = (int)out->betas, spacing = (int)out->spacing, prediction = 0, interpolation = 0, type = 0, final = 0;
     TRY(choice(&beta, config, "beta_schedule", betas, 2));
     TRY(choice(&spacing, config, "timestep_spacing", spacings, 3));
     TRY(choice(&prediction, config, "prediction_type", predictions, 1));
     TRY(choice(&interpolation, config, "interpolation_type", interpolations, 1));
+    TRY(choice(&type, config, "timestep_type", types, 1));
+    TRY(choice(&final, config, "final_sigmas_type", finals, 1));
+    TRY(refuse_variants(config));
     out->betas = (beta_schedule)beta;
     out->spacing = (timestep_spacing)spacing;
     if (json_get_present(config, "num_train_timesteps"))

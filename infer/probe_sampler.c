@@ -40,7 +40,9 @@ static err run_noise(probe *p)
     for (int i = 0; i < ndim; i++)
         count *= dim[i];
     float *values = heap_get((size_t)count * sizeof *values);
-    torch_randn(values, (size_t)count, (uint64_t)seed);
+    torch_generator g;
+    torch_generator_seed(&g, (uint64_t)seed);
+    torch_randn(values, (size_t)count, &g);
     err e = probe_put_f32(p, "noise", values, ndim, dim);
     free(values);
     return e;
@@ -52,48 +54,49 @@ const probe_module probe_module_noise = {"noise", 0, noise_inputs, noise_setting
 
 /* ---- sampler ---- */
 
-static err run_steps(probe *p, const sampler *s, float *x, const float *outputs, int64_t n)
+/* model_inputs (N, n) and, in x, the latents of sampler s. */
+static void run_steps(float *inputs, float *x, sampler *s, const float *outputs, const float *step_noise, int64_t n)
 {
-    const int64_t *size = (int64_t[]){probe_size(p, "N"), probe_size(p, "B"), probe_size(p, "C"), probe_size(p, "h"),
-                                      probe_size(p, "w")};
-    float *inputs = heap_get((size_t)(s->steps * n) * sizeof *inputs);
-    sampler_start(s, x, (size_t)n);
-    for (int64_t i = 0; i < s->steps; i++) {
-        sampler_input(inputs + i * n, s, x, (size_t)n, i);
-        sampler_step(x, s, outputs + i * n, (size_t)n, i);
+    sampler_start(s, x);
+    for (int64_t i = 0; i < sampler_calls(s); i++) {
+        sampler_input(inputs + i * n, s, x);
+        sampler_step(s, x, outputs + i * n, step_noise ? step_noise + i * n : NULL);
     }
-    err e = probe_put_f32(p, "timesteps", s->timestep, DIMS(s->steps));
-    if (e == OK)
-        e = probe_put_f32(p, "sigmas", s->sigma, DIMS(s->steps + 1));
-    if (e == OK)
-        e = probe_put_f32(p, "model_inputs", inputs, 5, size);
-    if (e == OK)
-        e = probe_put_f32(p, "latents", x, 4, size + 1);
-    free(inputs);
-    return e;
+}
+
+static err run_and_put(probe *p, sampler *s, float *x, const float *outputs, const float *step_noise)
+{
+    const int64_t size[] = {probe_size(p, "N"), probe_size(p, "B"), probe_size(p, "C"), probe_size(p, "h"), probe_size(p, "w")};
+    int64_t n = size[1] * size[2] * size[3] * size[4], calls = sampler_calls(s);
+    if (calls != size[0])
+        return err_set(E_SHAPE, "model_outputs: holds %" PRId64 " answers, but the model is asked %" PRId64
+                       " times; give --set steps= for %" PRId64 " calls", size[0], calls, size[0]);
+    if (sampler_draws(s) && !step_noise)
+        return err_set(E_SHAPE, "step_noise: missing; this sampling method draws noise at its steps");
+    float *inputs = ARENA_ARRAY(probe_memory(p), float, calls * n);
+    run_steps(inputs, x, s, outputs, step_noise, n);
+    TRY(probe_put_f32(p, "timesteps", sampler_timesteps(s), DIMS(calls)));
+    if (sampler_sigmas(s))
+        TRY(probe_put_f32(p, "sigmas", sampler_sigmas(s), DIMS(calls + 1)));
+    TRY(probe_put_f32(p, "model_inputs", inputs, 5, size));
+    return probe_put_f32(p, "latents", x, 4, size + 1);
 }
 
 static err run_sampler(probe *p)
 {
-    arena *memory = probe_memory(p);
     scheduler_config config;
-    noise_schedule schedule;
-    sampler s;
-    int64_t steps, calls = probe_size(p, "N");
-    float *x, *outputs;
-    TRY(probe_whole(&steps, p, "steps", calls, 1, 100000));
-    if (steps != calls)
-        return err_set(E_SHAPE, "model_outputs: holds %" PRId64 " answers, %" PRId64 " steps call the model %" PRId64 " times", calls,
-                       steps, steps);
+    sampler         *s;
+    int64_t          steps, n = probe_size(p, "B") * probe_size(p, "C") * probe_size(p, "h") * probe_size(p, "w");
+    float           *x, *outputs, *step_noise = NULL;
+    TRY(probe_whole(&steps, p, "steps", probe_size(p, "N"), 1, 100000));
     TRY(probe_f32(&x, p, "noise"));
     TRY(probe_f32(&outputs, p, "model_outputs"));
+    if (probe_has(p, "step_noise"))
+        TRY(probe_f32(&step_noise, p, "step_noise"));
     TRY(scheduler_config_load(&config, probe_given(p)->model));
-    noise_schedule_make(&schedule, memory, &config);
-    TRY(sampler_open(&s, probe_text(p, "sampling_method", "euler"), probe_text(p, "scheduler", "discrete"), &config, &schedule,
-                     steps));
-    int64_t n = probe_size(p, "B") * probe_size(p, "C") * probe_size(p, "h") * probe_size(p, "w");
-    err e = run_steps(p, &s, x, outputs, n);
-    sampler_close(&s);
+    TRY(sampler_open(&s, probe_text(p, "sampling_method", "euler"), probe_text(p, "scheduler", "discrete"), &config, steps, n));
+    err e = run_and_put(p, s, x, outputs, step_noise);
+    sampler_close(s);
     return e;
 }
 

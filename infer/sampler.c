@@ -2,141 +2,160 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* A method: how it prepares its tables, scales its input, and steps. */
-struct sampler_method {
-    const char *name;
-    void (*prepare)(sampler *s, const scheduler_config *c, const noise_schedule *schedule);
-    void (*input)(float *in, const sampler *s, const float *x, size_t n, int64_t i);
-    void (*step)(float *x, const sampler *s, const float *model_output, size_t n, int64_t i);
-};
+#include "infer/sampler_method.h"
 
-/* ---- timesteps by spacing (Lin et al., "Common diffusion noise schedules and sample steps are flawed", table 2) ---- */
+static const sampler_method *const methods[] = {&sampler_method_euler};
+enum { METHODS = sizeof methods / sizeof *methods };
 
-static double timestep_at(const scheduler_config *c, int64_t steps, int64_t i)
+static const sampler_method *method_find(const char *name)
 {
-    int64_t n = c->train_timesteps, back = steps - 1 - i;
-    switch (c->spacing) {
-    case SPACING_LEADING:
-        return (double)(back * (n / steps) + c->steps_offset);
-    case SPACING_TRAILING:
-        return rint((double)n - (double)i * ((double)n / (double)steps)) - 1;
-    default:
-        return steps == 1 ? 0 : (double)(n - 1) / (double)(steps - 1) * (double)back;
-    }
-}
-
-/* ---- Euler (Karras et al., "Elucidating the design space", algorithm 2 without noise; diffusers' EulerDiscreteScheduler) ---- */
-
-static double sigma_of(const noise_schedule *s, int64_t t)
-{
-    float ratio = (1.0f - s->alpha_bar[t]) / s->alpha_bar[t];
-    return (double)sqrtf(ratio);
-}
-
-/* Sigma between two training timesteps, linearly, clamped at the ends. */
-static double sigma_between(const noise_schedule *s, double t)
-{
-    if (t <= 0)
-        return sigma_of(s, 0);
-    if (t >= (double)(s->count - 1))
-        return sigma_of(s, s->count - 1);
-    int64_t below = (int64_t)t;
-    double low = sigma_of(s, below), high = sigma_of(s, below + 1);
-    return low + (high - low) * (t - (double)below);
-}
-
-static void euler_prepare(sampler *s, const scheduler_config *c, const noise_schedule *schedule)
-{
-    float most = 0;
-    for (int64_t i = 0; i < s->steps; i++) {
-        s->timestep[i] = (float)timestep_at(c, s->steps, i);
-        s->sigma[i] = (float)sigma_between(schedule, (double)s->timestep[i]);
-        most = s->sigma[i] > most ? s->sigma[i] : most;
-    }
-    s->sigma[s->steps] = 0;
-    s->start = c->spacing == SPACING_LEADING ? sqrtf(most * most + 1.0f) : most;
-}
-
-static void euler_input(float *in, const sampler *s, const float *x, size_t n, int64_t i)
-{
-    float divisor = sqrtf(s->sigma[i] * s->sigma[i] + 1.0f);
-    for (size_t k = 0; k < n; k++)
-        in[k] = x[k] / divisor;
-}
-
-static void euler_step(float *x, const sampler *s, const float *model_output, size_t n, int64_t i)
-{
-    float sigma = s->sigma[i], dt = s->sigma[i + 1] - sigma;
-    for (size_t k = 0; k < n; k++) {
-        float clean = x[k] - sigma * model_output[k];
-        float slope = (x[k] - clean) / sigma;
-        x[k] += slope * dt;
-    }
-}
-
-/* ---- the table ---- */
-
-static const sampler_method methods[] = {
-    {"euler", euler_prepare, euler_input, euler_step},
-};
-enum { METHOD_COUNT = sizeof methods / sizeof *methods };
-
-static const sampler_method *find_method(const char *name)
-{
-    for (int i = 0; i < METHOD_COUNT; i++)
-        if (!strcmp(name, methods[i].name))
-            return &methods[i];
+    for (int i = 0; i < METHODS; i++)
+        if (!strcmp(methods[i]->name, name))
+            return methods[i];
     return NULL;
 }
 
-static err no_method(const char *name)
+const char *sampler_title(const char *method)
 {
-    arena memory = {0};
-    const char *list = methods[0].name;
-    for (int i = 1; i < METHOD_COUNT; i++)
-        list = arena_print(&memory, "%s, %s", list, methods[i].name);
-    err e = err_set(E_USAGE, "--sampling-method: '%s'; this version has: %s", name, list);
+    const sampler_method *m = method_find(method);
+    return m ? m->title : method;
+}
+
+err sampler_check_names(const char *method, const char *schedule)
+{
+    arena                 memory = {0};
+    const sampler_method *m = method_find(method);
+    const char           *names = "";
+    err                   e = OK;
+    if (!m) {
+        for (int i = 0; i < METHODS; i++)
+            names = arena_print(&memory, "%s%s%s", names, i ? ", " : "", methods[i]->name);
+        e = err_set(E_USAGE, "sampling_method: found \"%.40s\", this version has: %s", method, names);
+    } else {
+        bool found = false;
+        for (int i = 0; m->schedules[i]; i++) {
+            found = found || !strcmp(m->schedules[i], schedule);
+            names = arena_print(&memory, "%s%s%s", names, i ? ", " : "", m->schedules[i]);
+        }
+        if (!found)
+            e = err_set(E_USAGE, "scheduler: found \"%.40s\", with sampling_method %s this version has: %s", schedule,
+                        method, names);
+    }
     arena_free(&memory);
     return e;
 }
 
-err sampler_open(sampler *out, const char *method, const char *scheduler, const scheduler_config *c, const noise_schedule *s,
-                 int64_t steps)
+err sampler_open(sampler **out, const char *method, const char *schedule, const scheduler_config *c, int64_t steps,
+                 int64_t count)
 {
-    *out = (sampler){.method = find_method(method), .steps = steps};
-    if (!out->method)
-        return no_method(method);
-    if (strcmp(scheduler, "discrete"))
-        return err_set(E_USAGE, "--scheduler: '%s'; this version has: discrete", scheduler);
+    *out = NULL;
+    TRY(sampler_check_names(method, schedule));
     if (steps < 1 || steps > c->train_timesteps)
-        return err_set(E_USAGE, "--steps: %" PRId64 " is outside 1..%" PRId64 ", the steps that the model was trained with", steps,
-                       c->train_timesteps);
-    out->timestep = ARENA_ARRAY(&out->memory, float, steps);
-    out->sigma = ARENA_ARRAY(&out->memory, float, steps + 1);
-    out->method->prepare(out, c, s);
+        return err_set(E_USAGE, "steps: found %" PRId64 ", expected 1 to %" PRId64
+                       ", the steps of the schedule that the model was trained with", steps, c->train_timesteps);
+    sampler *s = heap_get(sizeof *s);
+    *s = (sampler){.method = method_find(method), .config = *c, .steps = steps, .count = count};
+    noise_schedule_make(&s->schedule, &s->memory, c);
+    s->method->plan(s);
+    *out = s;
     return OK;
 }
 
 void sampler_close(sampler *s)
 {
+    if (!s)
+        return;
     arena_free(&s->memory);
-    *s = (sampler){0};
+    free(s);
 }
 
-void sampler_start(const sampler *s, float *x, size_t n)
+int64_t sampler_calls(const sampler *s)
 {
-    for (size_t k = 0; k < n; k++)
-        x[k] *= s->start;
+    return s->calls;
 }
 
-void sampler_input(float *in, const sampler *s, const float *x, size_t n, int64_t i)
+const float *sampler_timesteps(const sampler *s)
 {
-    s->method->input(in, s, x, n, i);
+    return s->timesteps;
 }
 
-void sampler_step(float *x, const sampler *s, const float *model_output, size_t n, int64_t i)
+const float *sampler_sigmas(const sampler *s)
 {
-    s->method->step(x, s, model_output, n, i);
+    return s->sigmas;
+}
+
+bool sampler_draws(const sampler *s)
+{
+    return s->method->draws;
+}
+
+void sampler_start(sampler *s, float *latents)
+{
+    s->at = 0;
+    for (int64_t i = 0; i < s->count; i++)
+        latents[i] *= s->start_scale;
+}
+
+void sampler_input(float *out, const sampler *s, const float *latents)
+{
+    CHECK(s->at < s->calls, "call %" PRId64 " of %" PRId64, s->at, s->calls);
+    s->method->input(out, s, latents);
+}
+
+void sampler_step(sampler *s, float *latents, const float *answer, const float *step_noise)
+{
+    CHECK(s->at < s->calls, "call %" PRId64 " of %" PRId64, s->at, s->calls);
+    CHECK(step_noise || !s->method->draws, "%s draws and was handed no noise", s->method->name);
+    s->method->step(s, latents, answer, step_noise);
+    s->at++;
+}
+
+/* ---- shared by methods ---- */
+
+/* numpy.arange(train, 0, -train / steps), whose rounded values less 1 are the timesteps. */
+static void trailing(float *out, int64_t train, int64_t steps)
+{
+    double ratio = (double)train / (double)steps, start = (double)train;
+    double delta = start - ratio - start;
+    for (int64_t i = 0; i < steps; i++)
+        out[i] = (float)rint(start + (double)i * delta) - 1;
+}
+
+/* numpy.linspace(0, train - 1, steps), reversed. */
+static void linspace(float *out, int64_t train, int64_t steps)
+{
+    double last = (double)(train - 1), step = steps > 1 ? last / (double)(steps - 1) : 0;
+    for (int64_t i = 0; i < steps; i++)
+        out[steps - 1 - i] = (float)(i > 0 && i == steps - 1 ? last : (double)i * step);
+}
+
+void sampler_spaced_timesteps(float *out, const scheduler_config *c, int64_t steps)
+{
+    if (c->spacing == SPACING_TRAILING) {
+        trailing(out, c->train_timesteps, steps);
+    } else if (c->spacing == SPACING_LINSPACE) {
+        linspace(out, c->train_timesteps, steps);
+    } else {
+        for (int64_t i = 0; i < steps; i++)
+            out[i] = (float)((steps - 1 - i) * (c->train_timesteps / steps)) + (float)c->steps_offset;
+    }
+}
+
+static double sigma_of(const noise_schedule *n, int64_t i)
+{
+    return (double)sqrtf((1.0f - n->alpha_bar[i]) / n->alpha_bar[i]);
+}
+
+double sampler_sigma_at(const noise_schedule *n, double timestep)
+{
+    if (!(timestep > 0))
+        return sigma_of(n, 0);
+    if (timestep >= (double)(n->count - 1))
+        return sigma_of(n, n->count - 1);
+    int64_t below = (int64_t)timestep;
+    double  low = sigma_of(n, below);
+    return (sigma_of(n, below + 1) - low) * (timestep - (double)below) + low;
 }

@@ -2,96 +2,98 @@
 
 #include <math.h>
 
-enum { STATE = 624, SHIFT = 397, GROUP = 16 };
+static const double pi = 3.14159265358979323846;
 
-/* Matsumoto and Nishimura, "Mersenne Twister", 1998. */
-typedef struct mt19937 {
-    uint32_t word[STATE];
-    int      next;
-} mt19937;
+/* ---- MT19937 ---- */
 
-static void seed_twister(mt19937 *t, uint32_t seed)
+void torch_generator_seed(torch_generator *g, uint64_t seed)
 {
-    t->word[0] = seed;
-    for (uint32_t i = 1; i < STATE; i++)
-        t->word[i] = 1812433253u * (t->word[i - 1] ^ t->word[i - 1] >> 30) + i;
-    t->next = STATE;
+    *g = (torch_generator){.used = MT19937_WORDS};
+    g->state[0] = (uint32_t)seed;
+    for (uint32_t i = 1; i < MT19937_WORDS; i++)
+        g->state[i] = 1812433253u * (g->state[i - 1] ^ (g->state[i - 1] >> 30)) + i;
 }
 
-static void twist(mt19937 *t)
+static void refill(torch_generator *g)
 {
-    for (int i = 0; i < STATE; i++) {
-        uint32_t mixed = (t->word[i] & 0x80000000u) | (t->word[(i + 1) % STATE] & 0x7fffffffu);
-        t->word[i] = t->word[(i + SHIFT) % STATE] ^ mixed >> 1 ^ (mixed & 1u ? 0x9908b0dfu : 0u);
+    enum { SHIFT = 397 };
+    for (int i = 0; i < MT19937_WORDS; i++) {
+        uint32_t y = (g->state[i] & 0x80000000u) | (g->state[(i + 1) % MT19937_WORDS] & 0x7fffffffu);
+        g->state[i] = g->state[(i + SHIFT) % MT19937_WORDS] ^ (y >> 1) ^ (y & 1 ? 0x9908b0dfu : 0);
     }
-    t->next = 0;
+    g->used = 0;
 }
 
-static uint32_t draw32(mt19937 *t)
+static uint32_t next_word(torch_generator *g)
 {
-    if (t->next == STATE)
-        twist(t);
-    uint32_t y = t->word[t->next++];
+    if (g->used == MT19937_WORDS)
+        refill(g);
+    uint32_t y = g->state[g->used++];
     y ^= y >> 11;
-    y ^= y << 7 & 0x9d2c5680u;
-    y ^= y << 15 & 0xefc60000u;
-    return y ^ y >> 18;
+    y ^= (y << 7) & 0x9d2c5680u;
+    y ^= (y << 15) & 0xefc60000u;
+    return y ^ (y >> 18);
 }
 
-static float draw_f32(mt19937 *t)
+/* [0,1) with 24 bits */
+static float uniform(torch_generator *g)
 {
-    return (float)(draw32(t) & 0xffffffu) * 0x1p-24f;
+    return (float)(next_word(g) & 0xffffff) * 0x1p-24f;
 }
 
-static double draw_f64(mt19937 *t)
+/* [0,1) with 53 bits of two words, the first one high */
+static double uniform_double(torch_generator *g)
 {
-    uint64_t high = draw32(t);
-    uint64_t bits = high << 32 | draw32(t);
-    return (double)(bits & 0x1fffffffffffffu) * 0x1p-53;
+    uint64_t high = next_word(g);
+    uint64_t both = high << 32 | next_word(g);
+    return (double)(both & 0x1fffffffffffff) * 0x1p-53;
 }
 
-/* 16 uniforms to 16 normals: the j-th and the (j+8)-th make a pair. */
-static void box_muller(float *group)
+/* ---- normal numbers, by Box and Muller ---- */
+
+static double scalar(torch_generator *g)
 {
-    for (int j = 0; j < GROUP / 2; j++) {
-        float u1 = 1.0f - group[j], u2 = group[j + GROUP / 2];
-        float radius = sqrtf(-2.0f * logf(u1)), angle = 6.283185307179586f * u2;
-        group[j] = radius * cosf(angle);
-        group[j + GROUP / 2] = radius * sinf(angle);
+    if (g->has_next) {
+        g->has_next = false;
+        return g->next;
+    }
+    double angle = 2 * pi * uniform_double(g);
+    double radius = sqrt(-2 * log1p(-uniform_double(g)));
+    g->next = radius * sin(angle);
+    g->has_next = true;
+    return radius * cos(angle);
+}
+
+/* 16 uniform numbers into 16 normal ones: the first eight give the radii, the others the angles. */
+static void transform(float x[16])
+{
+    for (int j = 0; j < 8; j++) {
+        float radius = sqrtf(-2 * logf(1 - x[j])), angle = (float)(2 * pi) * x[j + 8];
+        x[j] = radius * cosf(angle);
+        x[j + 8] = radius * sinf(angle);
     }
 }
 
-static void fill_groups(float *out, size_t n, mt19937 *t)
+static void draw_sixteen(float x[16], torch_generator *g)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = draw_f32(t);
-    for (size_t i = 0; i + GROUP <= n; i += GROUP)
-        box_muller(out + i);
-    if (n % GROUP) { /* the last 16 are drawn anew */
-        float *last = out + n - GROUP;
-        for (int j = 0; j < GROUP; j++)
-            last[j] = draw_f32(t);
-        box_muller(last);
-    }
+    for (int i = 0; i < 16; i++)
+        x[i] = uniform(g);
+    transform(x);
 }
 
-static void fill_pairs(float *out, size_t n, mt19937 *t)
+void torch_randn(float *out, size_t n, torch_generator *g)
 {
-    for (size_t i = 0; i < n; i += 2) {
-        double u1 = draw_f64(t), u2 = draw_f64(t);
-        double radius = sqrt(-2.0 * log1p(-u2)), angle = 6.283185307179586 * u1;
-        out[i] = (float)(radius * cos(angle));
-        if (i + 1 < n)
-            out[i + 1] = (float)(radius * sin(angle));
+    if (n < 16) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = (float)scalar(g);
+        return;
     }
-}
-
-void torch_randn(float *out, size_t n, uint64_t seed)
-{
-    mt19937 t;
-    seed_twister(&t, (uint32_t)seed);
-    if (n >= GROUP)
-        fill_groups(out, n, &t);
-    else
-        fill_pairs(out, n, &t);
+    /* All uniform numbers come first; where 16 does not divide n, the last 16 places are then drawn anew. */
+    size_t whole = n / 16 * 16;
+    for (size_t i = 0; i < whole; i += 16)
+        draw_sixteen(out + i, g);
+    for (size_t i = whole; i < n; i++)
+        uniform(g);
+    if (whole < n)
+        draw_sixteen(out + n - 16, g);
 }

@@ -135,11 +135,11 @@ static void fill_delta(device *d, const backward_call *c)
         int64_t      t = i % queries, bh = i / queries;
         const float *dy = row_at(head_rows_of(c->dy, bh / heads, bh % heads), t);
         const float *y = row_at(head_rows_of(c->y, bh / heads, bh % heads), t);
-        float        sum = 0.0f;
+        double       sum = 0.0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < size; j++)
-            sum += dy[j] * y[j];
-        c->delta[i] = sum;
+            sum += (double)dy[j] * (double)y[j];
+        c->delta[i] = (float)sum;
     }
 }
 

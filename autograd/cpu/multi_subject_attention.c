@@ -213,7 +213,8 @@ err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor 
 /* From scores p and dp = dy v^T of one query: dp = dS and p = c_s p_s, both 0 where uncovered. */
 static void row_backward(const subjects_call *c, float *p, float *dp, int64_t a, int64_t query, float lse)
 {
-    float delta = 0.0f, scale = (float)(1.0 / sqrt((double)c->size));
+    float  scale = (float)(1.0 / sqrt((double)c->size));
+    double sum = 0.0;
     for (int64_t s = 0; s < c->subjects; s++) {
         if (!covers(c, a, s, query))
             continue;
@@ -221,9 +222,10 @@ static void row_backward(const subjects_call *c, float *p, float *dp, int64_t a,
         softmax_row_exp(ps, c->tokens, lse);
         for (int64_t i = 0; i < c->tokens; i++) {
             ds[i] *= factor;
-            delta += ps[i] * ds[i];
+            sum += (double)ps[i] * (double)ds[i];
         }
     }
+    float delta = (float)sum;
     for (int64_t s = 0; s < c->subjects; s++) {
         bool  covered = covers(c, a, s, query);
         float factor = scale_of(c, s);

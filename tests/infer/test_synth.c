@@ -102,6 +102,8 @@ static void put(safetensors_writer *w, const char *name, int ndim, const int64_t
         count *= dim[i];
     float *value = heap_get((size_t)count * sizeof *value);
     counter_uniform(value, name, 0, count);
+    for (int64_t i = 0; i < count && !strcmp(name, "boxes"); i++)
+        value[i] = i % 4 == 2 ? 0.75f : (float)(i % 4 == 3); /* (0, 0, 0.75, 1) */
     expect_ok(safetensors_write_f32(w, value));
     free(value);
 }
@@ -196,6 +198,99 @@ static void probe_says_what_is_wrong(void **state)
     expect_refusal(&o, E_SHAPE, "encoder_hidden_states: got (1,7,96), expected (1,*,128)");
 }
 
+/* ---- with an adapter ---- */
+
+typedef struct listing {
+    tensor *at[256];
+    int     count;
+} listing;
+
+static void list(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    listing *l = bind_user(b);
+    (void)path, (void)kind, (void)ndim, (void)dim;
+    assert_true(l->count < 256);
+    l->at[l->count++] = *slot;
+}
+
+/* A new adapter for the tiny UNet, as a file. */
+static void write_adapter(const char *path)
+{
+    arena               memory = {0};
+    load_target         to = {&memory, dev, DT_F32};
+    unet                u;
+    ms_adapter          a;
+    listing             l = {0};
+    safetensors_writer *w;
+    resampler_sizes     sizes = {.dim = 64, .depth = 1, .heads = 3, .queries = 2, .image_width = 48, .phrase_width = 48,
+                                 .hidden_width = 256, .out_width = 128};
+    expect_ok(load_unet(&u, &to, FOLDER));
+    expect_ok(adapter_new(&a, &memory, dev, &sizes, &u, 1));
+    adapter_walk(&a, list, &l);
+    expect_ok(safetensors_create(&w, path));
+    for (int i = 0; i < l.count; i++)
+        safetensors_declare(w, l.at[i]->name, STORED_F32, l.at[i]->ndim, l.at[i]->dim);
+    for (int i = 0; i < l.count; i++)
+        expect_ok(safetensors_write_f32(w, l.at[i]->data));
+    expect_ok(safetensors_publish(w));
+    adapter_release(&a);
+    unet_release(&u);
+    arena_free(&memory);
+}
+
+static float *read_output(arena *memory, const char *path, const char *name, int64_t *count)
+{
+    safetensors *file;
+    expect_ok(safetensors_open(&file, path));
+    const stored_tensor *t = tensor_table_find(&file->tensors, name);
+    assert_non_null(t);
+    float *out = arena_get(memory, t->bytes);
+    memcpy(out, t->data, t->bytes);
+    *count = t->count;
+    safetensors_close(file);
+    return out;
+}
+
+static void probe_takes_an_adapter(void **state)
+{
+    (void)state;
+    static const row rows[] = {
+        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 128}}, {"text_embeds", 2, {1, 64}},
+        {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}}, {"boxes", 3, {1, 2, 4}}};
+    static const char *const off[] = {"scale=0"}, *const stronger[] = {"scale=0.5", "scale=2"};
+    arena   memory = {0};
+    int64_t count;
+    float  *picture[4];
+    write_tiny(FOLDER, 0, STORED_F16);
+    write_adapter(MSD_TEST_TMP "/adapter.safetensors");
+    write_inputs(MSD_TEST_TMP "/in.safetensors", rows, sizeof rows / sizeof *rows);
+    for (int i = 0; i < 4; i++) {
+        probe_options o = options(i == 2 ? off : i == 3 ? stronger : NULL, i == 2 ? 1 : i == 3 ? 2 : 0);
+        o.adapter = i ? MSD_TEST_TMP "/adapter.safetensors" : NULL;
+        expect_ok(probe_run(&o, modules, 2));
+        picture[i] = read_output(&memory, o.out, "noise_pred", &count);
+    }
+    size_t bytes = (size_t)count * sizeof(float);
+    assert_memory_not_equal(picture[0], picture[1], bytes);
+    assert_memory_not_equal(picture[1], picture[3], bytes); /* the last scale counts */
+    for (int64_t i = 0; i < count; i++)
+        assert_true(picture[0][i] - picture[2][i] < 1e-5f && picture[2][i] - picture[0][i] < 1e-5f);
+
+    static const row resampler_rows[] = {{"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}}};
+    write_inputs(MSD_TEST_TMP "/in.safetensors", resampler_rows, 3);
+    probe_options o = options(NULL, 0);
+    o.module = "resampler";
+    o.model = NULL;
+    o.adapter = MSD_TEST_TMP "/adapter.safetensors";
+    expect_refusal(&o, E_SHAPE, "drop_grounding_tokens: missing, expected (R) with R = 3");
+    static const row fractions[] = {{"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}},
+                                    {"drop_grounding_tokens", 1, {3}}};
+    write_inputs(MSD_TEST_TMP "/in.safetensors", fractions, 4);
+    expect_refusal(&o, E_FORMAT, "drop_grounding_tokens");
+    arena_free(&memory);
+    assert_int_equal(dev->memory->total, 0);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -215,7 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_network_loads), cmocka_unit_test(weights_are_the_formulas),
         cmocka_unit_test(a_full_folder_is_refused), cmocka_unit_test(probe_predicts),
-        cmocka_unit_test(probe_says_what_is_wrong),
+        cmocka_unit_test(probe_says_what_is_wrong), cmocka_unit_test(probe_takes_an_adapter),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -52,7 +52,7 @@ static inline uint16_t f32_to_f16(float x)
         return (uint16_t)(sign | 0x7E00u | (rest >> 13 & 0x3FFu));
     if (rest >= 0x477FF000u) /* 65520 and more round to infinity */
         return (uint16_t)(sign | 0x7C00u);
-    if (rest < 0x38800000u) { /* below 2^-14: adding 0.5 leaves the multiple of 2^-24 in the low bits, rounded to even */
+    if (rest < 0x38800000u) { /* below 2^-14: after adding 0.5 the low bits count 2^-24, rounded to even */
         float moved = f32_from_bits(rest) + 0.5f;
         return (uint16_t)(sign | (f32_bits(moved) - 0x3F000000u));
     }

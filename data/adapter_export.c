@@ -55,8 +55,10 @@ err adapter_find(char **path, const char *src)
     *path = adapter_in(step ? step : src);
     err e = OK;
     if (!*path)
-        e = err_set(E_CHECKPOINT, "%s: found no adapter.safetensors, expected a step folder, a run folder with step-NNNNNN/, or an "
-                    "adapter file", step ? step : src);
+        e = err_set(E_CHECKPOINT,
+                    "%s: found no adapter.safetensors, expected a step folder, a run folder with step-NNNNNN/, or an "
+                    "adapter file",
+                    step ? step : src);
     free(step);
     return e;
 }

@@ -35,6 +35,11 @@ void adapter_file_close(adapter_file *a)
     free(a);
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(((const text_pair *)a)->key, ((const text_pair *)b)->key);
+}
+
 size_t adapter_file_metadata(const text_pair **out, arena *memory, const adapter_file_sizes *sizes, const char *base,
                              const char *step)
 {
@@ -42,22 +47,20 @@ size_t adapter_file_metadata(const text_pair **out, arena *memory, const adapter
         const char *key;
         int64_t value;
     } numbers[] = {
-        {"cross_width", sizes->cross_width}, {"depth", sizes->depth}, {"dim", sizes->dim}, {"ff_width", sizes->ff_width},
-    }, more[] = {
-        {"heads", sizes->heads}, {"image_width", sizes->image_width}, {"pairs", sizes->pairs},
-        {"phrase_width", sizes->phrase_width}, {"queries", sizes->queries},
+        {"cross_width", sizes->cross_width}, {"depth", sizes->depth}, {"dim", sizes->dim},
+        {"ff_width", sizes->ff_width}, {"heads", sizes->heads}, {"image_width", sizes->image_width},
+        {"pairs", sizes->pairs}, {"phrase_width", sizes->phrase_width}, {"queries", sizes->queries},
     };
-    text_pair *list = ARENA_ARRAY(memory, text_pair, 16);
+    text_pair *list = ARENA_ARRAY(memory, text_pair, sizeof numbers / sizeof *numbers + 3);
     size_t count = 0;
-    if (base)
-        list[count++] = (text_pair){"base", arena_copy_string(memory, base)};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         list[count++] = (text_pair){numbers[i].key, arena_print(memory, "%lld", (long long)numbers[i].value)};
     list[count++] = (text_pair){"format", "ms_adapter"};
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
-        list[count++] = (text_pair){more[i].key, arena_print(memory, "%lld", (long long)more[i].value)};
+    if (base)
+        list[count++] = (text_pair){"base", arena_copy_string(memory, base)};
     if (step)
         list[count++] = (text_pair){"step", arena_copy_string(memory, step)};
+    qsort(list, count, sizeof *list, compare_keys);
     *out = list;
     return count;
 }
@@ -86,7 +89,7 @@ static err create(adapter_writer *w, const char *path)
     return err_set(E_USAGE, "%s: the ending says the form of an adapter file; expected .safetensors or .bin", path);
 }
 
-/* "image_proj.proj_in.weight" is proj_in.weight of the inner dict image_proj; dummy_image_tokens is of the outer one. */
+/* "image_proj.proj_in.weight" is proj_in.weight of the inner dict image_proj; dummy_image_tokens is outside. */
 static void declare(adapter_writer *w, const stored_tensor *t, stored_type type)
 {
     if (w->safetensors) {
@@ -109,8 +112,8 @@ static err check_fits(const stored_tensor *t, const float *values)
     for (int64_t i = 0; i < t->count; i++) {
         float magnitude = values[i] < 0 ? -values[i] : values[i];
         if (magnitude >= 65520 && magnitude <= 3.4028234e38f)
-            return err_set(E_NUMERIC, "%s: element %lld is %g, which does not fit f16; use bf16 or f32", t->name, (long long)i,
-                           (double)values[i]);
+            return err_set(E_NUMERIC, "%s: element %lld is %g, which does not fit f16; use bf16 or f32", t->name,
+                           (long long)i, (double)values[i]);
     }
     return OK;
 }

@@ -14,15 +14,16 @@ typedef struct line {
 } line;
 
 static const line resampler[] = {
-    {"grounding_latents", "1qd"}, {"latent_proj.0.weight", "hg"}, {"latent_proj.0.bias", "h"}, {"latent_proj.2.weight", "Qh"},
-    {"latent_proj.2.bias", "Q"}, {"latent_norm.weight", "d"}, {"latent_norm.bias", "d"}, {"proj_in.weight", "di"},
-    {"proj_in.bias", "d"}, {"attention_norm.weight", "d"}, {"attention_norm.bias", "d"}, {"proj_out.weight", "cd"},
-    {"proj_out.bias", "c"}, {"norm_out.weight", "c"}, {"norm_out.bias", "c"},
+    {"grounding_latents", "1qd"},   {"latent_proj.0.weight", "hg"}, {"latent_proj.0.bias", "h"},
+    {"latent_proj.2.weight", "Qh"}, {"latent_proj.2.bias", "Q"},    {"latent_norm.weight", "d"},
+    {"latent_norm.bias", "d"},      {"proj_in.weight", "di"},       {"proj_in.bias", "d"},
+    {"attention_norm.weight", "d"}, {"attention_norm.bias", "d"},   {"proj_out.weight", "cd"},
+    {"proj_out.bias", "c"},         {"norm_out.weight", "c"},       {"norm_out.bias", "c"},
 };
 static const line layer[] = {
-    {"0.norm1.weight", "d"}, {"0.norm1.bias", "d"}, {"0.norm2.weight", "d"}, {"0.norm2.bias", "d"}, {"0.to_q.weight", "nd"},
-    {"0.to_kv.weight", "Nd"}, {"0.to_out.weight", "dn"}, {"1.0.weight", "d"}, {"1.0.bias", "d"}, {"1.1.weight", "fd"},
-    {"1.3.weight", "df"},
+    {"0.norm1.weight", "d"}, {"0.norm1.bias", "d"},    {"0.norm2.weight", "d"},   {"0.norm2.bias", "d"},
+    {"0.to_q.weight", "nd"}, {"0.to_kv.weight", "Nd"}, {"0.to_out.weight", "dn"}, {"1.0.weight", "d"},
+    {"1.0.bias", "d"},       {"1.1.weight", "fd"},     {"1.3.weight", "df"},
 };
 
 typedef struct reader {

@@ -18,9 +18,10 @@ typedef struct adapter_file_sizes {
     int64_t dummy_tokens;
 } adapter_file_sizes;
 
-/* Reads the sizes of `tensors`, checks every name and shape against them, and lists the tensors in the reference's order
- * (grounding_latents ... norm_out, layers; ms_adapter by index; dummy_image_tokens). *ordered is sealed; it borrows names,
- * dims and data; the caller frees it. E_MODEL: all that is missing, wrong-shaped or not known, in one message. */
+/* Reads the sizes of `tensors`, checks every name and shape against them, and lists the tensors in the reference's
+ * order (grounding_latents ... norm_out, layers; ms_adapter by index; dummy_image_tokens). *ordered is sealed; it
+ * borrows names, dims and data; the caller frees it. E_MODEL: all that is missing, wrong-shaped or not known, in one
+ * message. */
 err adapter_layout_read(adapter_file_sizes *sizes, tensor_table *ordered, const tensor_table *tensors);
 
 #endif

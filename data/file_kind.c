@@ -9,8 +9,10 @@ static const struct {
 } kinds[] = {
     [FILE_SAFETENSORS] = {"a safetensors file", "give a file of the right form"},
     [FILE_ZIP] = {"a zip archive (the form of torch.save)", "give a file of the right form"},
-    [FILE_PICKLE] = {"a bare pickle (the legacy form of torch.save)", "load and save it again with torch >= 1.6, or convert it to safetensors"},
-    [FILE_TAR] = {"a tar archive (the oldest form of torch.save)", "load and save it again with torch >= 1.6, or convert it to safetensors"},
+    [FILE_PICKLE] = {"a bare pickle (the legacy form of torch.save)",
+                     "load and save it again with torch >= 1.6, or convert it to safetensors"},
+    [FILE_TAR] = {"a tar archive (the oldest form of torch.save)",
+                  "load and save it again with torch >= 1.6, or convert it to safetensors"},
     [FILE_LFS_POINTER] = {"a git-LFS pointer, not the weights themselves", "fetch them with `git lfs pull`"},
     [FILE_HTML] = {"an HTML page", "the download gave a web page; download the file itself"},
     [FILE_HDF5] = {"an HDF5 file", "give a file of the right form"},

@@ -39,13 +39,18 @@ static err missing(const char *folder, const char *component, const char *name, 
     if (!folder_exists(folder))
         return err_set(E_MODEL, "%s: there is no such folder; check the path of the model", folder);
     if (component && !has_folder(folder, component) && has(folder, "config.json"))
-        return err_set(E_MODEL, "%s: found one model alone (config.json), expected a pipeline folder with %s/; give the folder "
-                       "that holds the components", folder, component);
+        return err_set(E_MODEL,
+                       "%s: found one model alone (config.json), expected a pipeline folder with %s/; give the folder "
+                       "that holds the components",
+                       folder, component);
     if (!component && has(folder, "model_index.json"))
-        return err_set(E_MODEL, "%s: found a whole pipeline (model_index.json), expected one model's folder with %s; give one "
-                       "of its subfolders", folder, name);
+        return err_set(E_MODEL,
+                       "%s: found a whole pipeline (model_index.json), expected one model's folder with %s; give one "
+                       "of its subfolders",
+                       folder, name);
     if (component && !has_folder(folder, component))
-        return err_set(E_MODEL, "%s: the subfolder %s/ is missing; is it an SDXL pipeline folder, and wholly downloaded?",
+        return err_set(E_MODEL,
+                       "%s: the subfolder %s/ is missing; is it an SDXL pipeline folder, and wholly downloaded?",
                        folder, component);
     return err_set(E_MODEL, "%s: missing; download the folder again", path);
 }

@@ -10,11 +10,11 @@
 /* FOLDER/COMPONENT/NAME; component may be NULL. Caller frees. */
 char *hf_path(const char *folder, const char *component, const char *name);
 
-/* FOLDER/COMPONENT/config.json as JSON (an object; release with json_decref). Of duplicate keys the last counts, since a
- * well-known image encoder has one. A pipeline folder given for a model alone, and the reverse, is said. E_MODEL. */
+/* FOLDER/COMPONENT/config.json as JSON (an object; release with json_decref). Of duplicate keys the last counts, since
+ * a well-known image encoder has one. A pipeline folder given for a model alone, and the reverse, is said. E_MODEL. */
 err hf_config(json_t **out, const char *folder, const char *component);
 
-/* Any other JSON file of a component, such as scheduler_config.json. With `optional` a missing one gives *out = NULL. */
+/* Any other JSON file of a component, such as scheduler_config.json; `optional`: a missing one gives *out = NULL. */
 err hf_json(json_t **out, const char *folder, const char *component, const char *name, bool optional);
 
 /* E_MODEL unless every one of the components' folders (a NULL ends them) is there; all missing ones are named. */

@@ -42,8 +42,9 @@ void inspect_free(inspection *i); /* NULL is fine */
 
 /* For people: of a file all tensors, of a folder one paragraph a component. */
 void inspect_print(FILE *to, const inspection *i);
-/* One line: {"path", "parts": [{"name", "kind", "description", "form", "class", "parameters", "bytes", "dtypes": {"F32": 3},
- * "sizes", "metadata", "tensors": [{"name", "dtype", "shape"}]}]}; a part with a problem: {"name", "problem"}. */
+/* One line: {"path", "parts": [{"name", "kind", "description", "form", "class", "parameters", "bytes", "dtypes":
+ * {"F32": 3}, "sizes", "metadata", "tensors": [{"name", "dtype", "shape"}]}]}; a part with a problem: {"name",
+ * "problem"}. */
 void inspect_print_json(FILE *to, const inspection *i);
 
 #endif

@@ -130,9 +130,10 @@ static json_t *json_of_part(const inspected_part *p)
     }
     for (size_t i = 0; i < p->metadata_count; i++)
         json_object_set_new(metadata, p->metadata[i].key, json_string(p->metadata[i].value));
-    json_t *part = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "name", p->name, "kind", model_kind_name(p->kind),
-                             "description", model_kind_text(p->kind), "form", p->form, "parameters", (json_int_t)p->parameters,
-                             "bytes", (json_int_t)p->bytes, "dtypes", types, "metadata", metadata);
+    json_t *part =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "name", p->name, "kind", model_kind_name(p->kind),
+                  "description", model_kind_text(p->kind), "form", p->form, "parameters", (json_int_t)p->parameters,
+                  "bytes", (json_int_t)p->bytes, "dtypes", types, "metadata", metadata);
     if (p->class_name)
         json_object_set_new(part, "class", json_string(p->class_name));
     if (p->misfit)

@@ -107,7 +107,9 @@ static model_kind text_kind(const tensor_table *t)
     int64_t width = dim_of(t, "text_model.embeddings.token_embedding.weight", 1);
     width = width ? width : dim_of(t, "embeddings.token_embedding.weight", 1);
     bool projected = has(t, "text_projection.weight");
-    return width == 768 && !projected ? MODEL_TEXT_CLIP_L : width == 1280 && projected ? MODEL_TEXT_BIGG : MODEL_TEXT_CLIP;
+    return width == 768 && !projected   ? MODEL_TEXT_CLIP_L
+           : width == 1280 && projected ? MODEL_TEXT_BIGG
+                                        : MODEL_TEXT_CLIP;
 }
 
 static model_kind vision_kind(int64_t width)
@@ -118,7 +120,8 @@ static model_kind vision_kind(int64_t width)
 
 model_kind model_kind_of(const tensor_table *t)
 {
-    if (any_begins(t, "m.") && any_begins(t, "v.") && (any_begins(t, "m.image_proj.") || any_begins(t, "m.ms_adapter.")))
+    if (any_begins(t, "m.") && any_begins(t, "v.") &&
+        (any_begins(t, "m.image_proj.") || any_begins(t, "m.ms_adapter.")))
         return MODEL_OPTIMIZER;
     if (any_begins(t, "ms_adapter.") || has(t, "image_proj.grounding_latents"))
         return MODEL_MS_ADAPTER;
@@ -126,7 +129,8 @@ model_kind model_kind_of(const tensor_table *t)
         return MODEL_IP_ADAPTER;
     if (any_begins(t, "model.diffusion_model."))
         return single_file_kind(t);
-    if (any_begins(t, "lora_") || any_contains(t, ".lora_A.") || any_contains(t, ".lora.down.") || any_contains(t, ".lora_down."))
+    if (any_begins(t, "lora_") || any_contains(t, ".lora_A.") || any_contains(t, ".lora.down.") ||
+        any_contains(t, ".lora_down."))
         return MODEL_LORA;
     if (has(t, "conv_in.weight") && any_begins(t, "down_blocks."))
         return unet_kind(t);

@@ -21,7 +21,8 @@ typedef struct machine {
 
 static err damaged(const machine *m, const char *what)
 {
-    return err_set(E_FORMAT, "pickle byte %zu: %s; the file is damaged or not weights", (size_t)(m->at - m->begin), what);
+    return err_set(E_FORMAT, "pickle byte %zu: %s; the file is damaged or not weights", (size_t)(m->at - m->begin),
+                   what);
 }
 
 static pickle_value *push_value(machine *m, pickle_value *v)
@@ -168,7 +169,8 @@ static err fill(machine *m, size_t height, pickle_kind kind)
 {
     size_t count = m->height - height;
     if (height <= floor_of(m) || m->stack[height - 1]->kind != kind || (kind == PICKLE_DICT && count % 2))
-        return damaged(m, kind == PICKLE_DICT ? "items are set in what is no dict" : "items are appended to what is no list");
+        return damaged(m, kind == PICKLE_DICT ? "items are set in what is no dict"
+                                              : "items are appended to what is no list");
     pickle_value *to = m->stack[height - 1];
     for (size_t i = 0; i < count; i++) {
         if (kind == PICKLE_DICT && i % 2 == 0 && m->stack[height + i]->kind != PICKLE_TEXT &&
@@ -189,7 +191,8 @@ static err fill_marked(machine *m, pickle_kind kind)
 
 static err fill_last(machine *m, pickle_kind kind, size_t count)
 {
-    return m->height - floor_of(m) < count ? damaged(m, "the stack has too few values") : fill(m, m->height - count, kind);
+    return m->height - floor_of(m) < count ? damaged(m, "the stack has too few values")
+                                           : fill(m, m->height - count, kind);
 }
 
 /* Both lines of GLOBAL, bounded, for the message too. */
@@ -224,8 +227,10 @@ static err push_global(machine *m)
     }
     if (global < 0) {
         snprintf(full, sizeof full, "%s.%s", module, name);
-        return err_set(E_FORMAT, "pickle asks for %s, which plain weights do not need; do not load this file in Python unless "
-                       "you trust it, and convert it to safetensors", text_escaped(shown, sizeof shown, full));
+        return err_set(E_FORMAT,
+                       "pickle asks for %s, which plain weights do not need; do not load this file in Python unless "
+                       "you trust it, and convert it to safetensors",
+                       text_escaped(shown, sizeof shown, full));
     }
     push(m, PICKLE_GLOBAL)->u.global = global;
     return OK;
@@ -354,16 +359,18 @@ static err unknown_opcode(machine *m, uint8_t code)
         const char *name;
     } names[] = {
         {'0', "POP"}, {'1', "POP_MARK"}, {'2', "DUP"}, {'F', "FLOAT"}, {'I', "INT"}, {'L', "LONG"}, {'P', "PERSID"},
-        {'S', "STRING"}, {'T', "BINSTRING"}, {'V', "UNICODE"}, {'d', "DICT"}, {'g', "GET"}, {'i', "INST"}, {'l', "LIST"},
-        {'o', "OBJ"}, {'p', "PUT"}, {0x81, "NEWOBJ"}, {0x82, "EXT1"}, {0x83, "EXT2"}, {0x84, "EXT4"}, {0x8B, "LONG4"},
-        {0x8C, "SHORT_BINUNICODE"}, {0x8F, "EMPTY_SET"}, {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"}, {0x94, "MEMOIZE"},
-        {0x95, "FRAME"},
+        {'S', "STRING"}, {'T', "BINSTRING"}, {'V', "UNICODE"}, {'d', "DICT"}, {'g', "GET"}, {'i', "INST"},
+        {'l', "LIST"}, {'o', "OBJ"}, {'p', "PUT"}, {0x81, "NEWOBJ"}, {0x82, "EXT1"}, {0x83, "EXT2"}, {0x84, "EXT4"},
+        {0x8B, "LONG4"}, {0x8C, "SHORT_BINUNICODE"}, {0x8F, "EMPTY_SET"}, {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"},
+        {0x94, "MEMOIZE"}, {0x95, "FRAME"},
     };
     const char *name = "unknown";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         name = names[i].code == code ? names[i].name : name;
-    return err_set(E_FORMAT, "pickle byte %zu: opcode 0x%02x (%s), which torch.save does not write for weights; convert the "
-                   "file to safetensors", (size_t)(m->at - m->begin) - 1, code, name);
+    return err_set(E_FORMAT,
+                   "pickle byte %zu: opcode 0x%02x (%s), which torch.save does not write for weights; convert the "
+                   "file to safetensors",
+                   (size_t)(m->at - m->begin) - 1, code, name);
 }
 
 static err read_protocol(machine *m)

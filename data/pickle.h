@@ -28,7 +28,7 @@ typedef struct pickle_value {
             const char *key;
             int64_t     count;
         } storage;
-        struct {           /* TENSOR: element (i, j, ...) lies at offset + i*stride[0] + j*stride[1] ... of its storage */
+        struct { /* TENSOR: element (i, j, ...) lies at offset + i*stride[0] + j*stride[1] ... of its storage */
             const struct pickle_value *storage;
             int64_t offset;
             int     ndim;

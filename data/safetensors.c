@@ -20,7 +20,8 @@ static err parse(safetensors *s, const uint8_t *bytes, size_t size)
         return err_set(E_FORMAT, "header length %llu, at most %d is allowed; the file is damaged or not safetensors",
                        (unsigned long long)length, SAFETENSORS_MAX_HEADER);
     if (length > size - 8)
-        return err_set(E_FORMAT, "header length %llu, but only %zu bytes follow; the file is cut off, download it again",
+        return err_set(E_FORMAT,
+                       "header length %llu, but only %zu bytes follow; the file is cut off, download it again",
                        (unsigned long long)length, size - 8);
     const uint8_t *data = bytes + 8 + length;
     return safetensors_scan_header(s, (const char *)bytes + 8, (size_t)length, data, size - 8 - length);

@@ -317,7 +317,8 @@ static err check_contiguous(const scanner *c)
         uint64_t begin = (uint64_t)(t->at[i].data - c->data);
         if (begin != expected)
             return err_set(E_FORMAT, "%s: data begins at %llu, expected %llu: %s; the file is damaged",
-                           stored_name_text(&c->s->memory, t->at[i].name), (unsigned long long)begin, (unsigned long long)expected,
+                           stored_name_text(&c->s->memory, t->at[i].name), (unsigned long long)begin,
+                           (unsigned long long)expected,
                            begin < expected ? "it overlaps the tensor before" : "there is a hole before it");
         expected = begin + t->at[i].bytes;
     }

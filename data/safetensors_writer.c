@@ -149,7 +149,8 @@ static err compose_header(safetensors_writer *w, text *t)
     while (t->size % 8)
         put_text(t, " ");
     if (t->size > SAFETENSORS_MAX_HEADER)
-        return err_set(E_FORMAT, "the header would take %zu bytes, at most %d are allowed", t->size, SAFETENSORS_MAX_HEADER);
+        return err_set(E_FORMAT, "the header would take %zu bytes, at most %d are allowed", t->size,
+                       SAFETENSORS_MAX_HEADER);
     return OK;
 }
 

@@ -146,6 +146,14 @@ static err float_to_i64(int64_t *out, double x, int64_t i)
     return OK;
 }
 
+static err unsigned_to_i64(int64_t *out, uint64_t x, int64_t i)
+{
+    if (x > INT64_MAX)
+        return err_set(E_FORMAT, "element %lld is %llu, expected less than 2^63", (long long)i, (unsigned long long)x);
+    *out = (int64_t)x;
+    return OK;
+}
+
 err stored_to_i64(int64_t *out, stored_type type, const void *data, int64_t count)
 {
     const uint8_t *bytes = data;
@@ -160,10 +168,7 @@ err stored_to_i64(int64_t *out, stored_type type, const void *data, int64_t coun
     case STORED_I32: FOR_EACH(int32_t, x, out[i] = x);
     case STORED_I16: FOR_EACH(int16_t, x, out[i] = x);
     case STORED_I8: FOR_EACH(int8_t, x, out[i] = x);
-    case STORED_U64:
-        FOR_EACH(uint64_t, x, if (x > INT64_MAX) return err_set(E_FORMAT, "element %lld is %llu, expected less than 2^63",
-                                                                (long long)i, (unsigned long long)x);
-                 out[i] = (int64_t)x);
+    case STORED_U64: FOR_EACH(uint64_t, x, TRY(unsigned_to_i64(&out[i], x, i)));
     case STORED_U32: FOR_EACH(uint32_t, x, out[i] = x);
     case STORED_U16: FOR_EACH(uint16_t, x, out[i] = x);
     case STORED_U8: FOR_EACH(uint8_t, x, out[i] = x);

@@ -31,7 +31,8 @@ typedef struct stored_tensor {
 /* Elements and bytes of a shape; false when a dimension is negative or a product overflows. */
 bool stored_size(int64_t *count, size_t *bytes, stored_type type, int ndim, const int64_t *dim);
 char *stored_shape_text(arena *a, int ndim, const int64_t *dim); /* "(320,4,3,3)" */
-char *stored_name_text(arena *a, const char *name); /* a stranger's name for a message: no control bytes, at most 200 bytes */
+/* A stranger's name for a message: no control bytes, at most 200 bytes. */
+char *stored_name_text(arena *a, const char *name);
 
 /* out (count) in f32. 64-bit integers and f64 are rounded to nearest. */
 void stored_to_f32(float *out, stored_type type, const void *data, int64_t count);

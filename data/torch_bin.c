@@ -51,7 +51,8 @@ static err check_strides(bool *contiguous, const pickle_value *v, int64_t count)
             return err_set(E_FORMAT, "has a stride of %lld; save it with .contiguous()", (long long)stride);
         *contiguous = *contiguous && stride == span;
         span *= v->u.tensor.dim[d];
-        if (__builtin_mul_overflow(v->u.tensor.dim[d] - 1, stride, &reach) || __builtin_add_overflow(last, reach, &last))
+        if (__builtin_mul_overflow(v->u.tensor.dim[d] - 1, stride, &reach) ||
+            __builtin_add_overflow(last, reach, &last))
             return err_set(E_FORMAT, "reaches beyond 64 bits; the file is damaged");
     }
     if (count > 0 && last >= v->u.tensor.storage->u.storage.count)

@@ -102,7 +102,8 @@ static void put_tuple(pickle *p, int count, const int64_t *value)
     put_words(p, "t");
 }
 
-/* torch._utils._rebuild_tensor_v2(('storage', torch.XStorage, KEY, 'cpu', count), 0, size, stride, False, OrderedDict()) */
+/* torch._utils._rebuild_tensor_v2(('storage', torch.XStorage, KEY, 'cpu', count), 0, size, stride, False,
+ * OrderedDict()) */
 static void put_tensor(pickle *p, const item *t, size_t key, arena *memory)
 {
     char digits[24];

@@ -112,8 +112,8 @@ static err list_shards(const char ***shards, size_t *count, const json_t *map, c
         if (!shard || !is_plain_name(shard)) {
             char shown[96], key[200];
             free(list);
-            return err_set(E_FORMAT, "%s: weight_map: %s: found %s, expected the plain name of a file beside the index", path,
-                           text_escaped(key, sizeof key, name), json_text_describe(shown, value));
+            return err_set(E_FORMAT, "%s: weight_map: %s: found %s, expected the plain name of a file beside the index",
+                           path, text_escaped(key, sizeof key, name), json_text_describe(shown, value));
         }
         list[used++] = shard;
     }
@@ -144,8 +144,8 @@ static err open_shards(weights *w, const char *const *shards, size_t count, cons
         free(shard);
     }
     if (missing.count)
-        e = err_set(E_FORMAT, "%s: %zu of %zu shards are missing: %s; download the folder again", path, missing.count, count,
-                    missing.text);
+        e = err_set(E_FORMAT, "%s: %zu of %zu shards are missing: %s; download the folder again", path, missing.count,
+                    count, missing.text);
     arena_free(&missing.memory);
     return e;
 }

@@ -106,7 +106,8 @@ static err check_name(const char *name, size_t length)
     for (const char *part = name;;) {
         size_t n = strcspn(part, "/");
         if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
-            return err_set(E_FORMAT, "zip: member name '%.100s' is not a plain path; torch writes no such archive", name);
+            return err_set(E_FORMAT, "zip: member name '%.100s' is not a plain path; torch writes no such archive",
+                           name);
         if (!part[n])
             return OK;
         part += n + 1;
@@ -142,7 +143,8 @@ static err read_member(zip *z, zip_member *m, const directory *d, const uint8_t 
     const uint8_t *c = *at, *end = d->bytes + d->offset + d->length;
     if (end - c < CENTRAL_BYTES || little(c, 4) != CENTRAL_MAGIC)
         return damaged("the directory has fewer members than it says");
-    size_t name_length = (size_t)little(c + 28, 2), extra = (size_t)little(c + 30, 2), comment = (size_t)little(c + 32, 2);
+    size_t name_length = (size_t)little(c + 28, 2), extra = (size_t)little(c + 30, 2),
+           comment = (size_t)little(c + 32, 2);
     if ((size_t)(end - c) - CENTRAL_BYTES < name_length + extra + comment)
         return damaged("the directory is cut off");
     uint64_t flags = little(c + 8, 2), method = little(c + 10, 2);
@@ -153,8 +155,10 @@ static err read_member(zip *z, zip_member *m, const directory *d, const uint8_t 
     if (flags & FLAG_ENCRYPTED)
         return err_set(E_FORMAT, "zip: member '%.100s' is encrypted; torch writes no such archive", name);
     if (method != 0)
-        return err_set(E_FORMAT, "zip: member '%.100s' is compressed (method %llu), torch stores plainly; save it again with "
-                       "torch.save or convert it to safetensors", name, (unsigned long long)method);
+        return err_set(E_FORMAT,
+                       "zip: member '%.100s' is compressed (method %llu), torch stores plainly; save it again with "
+                       "torch.save or convert it to safetensors",
+                       name, (unsigned long long)method);
     if (flags & ~(uint64_t)(FLAG_DESCRIPTOR | FLAG_UTF8))
         return err_set(E_FORMAT, "zip: member '%.100s' has flags %#llx; torch writes no such archive", name,
                        (unsigned long long)flags);
@@ -183,8 +187,8 @@ static err check_overlap(zip *z, const uint8_t *bytes)
     qsort(z->at, z->count, sizeof *z->at, compare_places);
     for (size_t i = 1; i < z->count; i++) {
         if (z->at[i - 1].data + z->at[i - 1].size > bytes + z->at[i].local)
-            return err_set(E_FORMAT, "zip: members '%.100s' and '%.100s' overlap; the file is damaged", z->at[i - 1].name,
-                           z->at[i].name);
+            return err_set(E_FORMAT, "zip: members '%.100s' and '%.100s' overlap; the file is damaged",
+                           z->at[i - 1].name, z->at[i].name);
     }
     return OK;
 }
@@ -195,7 +199,8 @@ static err strip_folder(zip *z)
     size_t prefix = strcspn(z->at[0].name, "/") + 1;
     for (size_t i = 0; i < z->count; i++) {
         if (strncmp(z->at[i].name, z->at[0].name, prefix) != 0 || strlen(z->at[i].name) <= prefix)
-            return err_set(E_FORMAT, "zip: '%.100s' and '%.100s' do not lie under one folder; torch.save did not write this",
+            return err_set(E_FORMAT,
+                           "zip: '%.100s' and '%.100s' do not lie under one folder; torch.save did not write this",
                            z->at[0].name, z->at[i].name);
     }
     for (size_t i = 0; i < z->count; i++)
@@ -213,7 +218,8 @@ static err check_sums(const zip *z)
     for (size_t i = 0; i < z->count; i++) {
         const zip_member *m = &z->at[i];
         if (crc32_z(0, m->data, m->size) != m->crc)
-            return err_set(E_FORMAT, "zip: member '%.100s': checksum differs; the file is damaged, download it again", m->name);
+            return err_set(E_FORMAT, "zip: member '%.100s': checksum differs; the file is damaged, download it again",
+                           m->name);
     }
     return OK;
 }

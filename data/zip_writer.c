@@ -4,7 +4,11 @@
 
 #include "data/zip.h"
 
-enum { ALIGNMENT = 64, FLAGS = 0x0808 /* sizes follow the data; names are UTF-8 */, DOS_DATE = 0x21 /* 1 January 1980 */ };
+enum {
+    ALIGNMENT = 64,
+    FLAGS = 0x0808, /* sizes follow the data; names are UTF-8 */
+    DOS_DATE = 0x21 /* 1 January 1980 */
+};
 
 typedef struct member {
     char *name;

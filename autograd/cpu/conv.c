@@ -31,15 +31,12 @@ err cpu_conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, cons
     if (!add)
         return onednn_conv_dx(d, dx->data, dy->data, w->data, &s);
     /* oneDNN's data gradient only overwrites: to the side, then added */
-    void *side = NULL;
-    int64_t n = tensor_count(dx);
-    size_t bytes = (size_t)n * sizeof(float);
-    TRY(d->memory->get(d->memory, &side, bytes, LIFE_SCRATCH));
-    err e = onednn_conv_dx(d, side, dy->data, w->data, &s);
-    float *to = dx->data;
-    const float *from = side;
-    for (int64_t i = 0; i < n && e == OK; i++)
-        to[i] += from[i];
-    d->memory->put(d->memory, side, bytes, LIFE_SCRATCH);
+    tensor side = *dx;
+    size_t bytes = (size_t)tensor_count(dx) * sizeof(float);
+    TRY(d->memory->get(d->memory, &side.data, bytes, LIFE_SCRATCH));
+    err e = onednn_conv_dx(d, side.data, dy->data, w->data, &s);
+    if (e == OK)
+        e = cpu_copy(d, dx, &side, true);
+    d->memory->put(d->memory, side.data, bytes, LIFE_SCRATCH);
     return e;
 }

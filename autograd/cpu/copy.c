@@ -5,17 +5,6 @@
 #include "autograd/cpu/cpu.h"
 #include "base/half.h"
 
-/* f8e4m3 (OCP 8-bit: 1-4-3, bias 7, no infinities, 0x7f is NaN) */
-static float f8_to_f32(uint8_t h)
-{
-    int exponent = h >> 3 & 15, mantissa = h & 7;
-    if ((h & 0x7f) == 0x7f)
-        return f32_from_bits(0x7fc00000u);
-    float size = exponent == 0 ? (float)mantissa * 0x1p-9f
-                               : f32_from_bits((uint32_t)(exponent + 120) << 23 | (uint32_t)mantissa << 20);
-    return h & 0x80 ? -size : size;
-}
-
 /* Widens n elements of `type`, `step` elements apart, into f32. */
 static void load(float *restrict to, const void *from, dtype type, int64_t step, int64_t n)
 {
@@ -46,7 +35,7 @@ static void load(float *restrict to, const void *from, dtype type, int64_t step,
         break;
     case DT_F8E4M3:
         for (int64_t i = 0; i < n; i++)
-            to[i] = f8_to_f32(byte[i * step]);
+            to[i] = f8e4m3_to_f32(byte[i * step]);
         break;
     default:
         CHECK(false, "no dtype %d", (int)type);
@@ -100,8 +89,8 @@ static void convert(void *to, dtype to_type, int64_t to_step, const void *from, 
             return;
         }
         for (int64_t i = 0; i < n; i++)
-            memcpy((char *)to + (size_t)(i * to_step) * to_bytes, (const char *)from + (size_t)(i * from_step) * to_bytes,
-                   to_bytes);
+            memcpy((char *)to + (size_t)(i * to_step) * to_bytes,
+                   (const char *)from + (size_t)(i * from_step) * to_bytes, to_bytes);
         return;
     }
     float piece[PIECE];
@@ -151,8 +140,8 @@ err cpu_copy(device *d, tensor *y, const tensor *x, bool add)
     }
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        convert(element(y, row_offset(y, r)), y->type, row_step(y), element(x, row_offset(x, r)), x->type, row_step(x), length,
-                add);
+        convert(element(y, row_offset(y, r)), y->type, row_step(y), element(x, row_offset(x, r)), x->type, row_step(x),
+                length, add);
     return OK;
 }
 
@@ -180,20 +169,34 @@ err cpu_upload(device *d, tensor *y, const void *host, dtype type)
 
 err cpu_download(device *d, void *host, dtype type, const tensor *x)
 {
-    (void)d;
-    int64_t n = tensor_count(x), length = row_length(x), rows = length ? n / length : 0;
-    for (int64_t r = 0; r < rows; r++)
-        convert((char *)host + (size_t)(r * length) * dtype_bytes(type), type, 1, element(x, row_offset(x, r)), x->type,
-                row_step(x), length, false);
-    return OK;
+    tensor out = *x;
+    out.type = type;
+    out.data = host;
+    tensor_set_shape(&out, x->ndim, x->dim);
+    return cpu_copy(d, &out, x, false);
+}
+
+/* n elements of y from element `offset`, `step` apart. */
+static void fill_run(tensor *y, int64_t offset, int64_t step, float value, int64_t n)
+{
+    float piece[PIECE];
+    for (int64_t i = 0; i < PIECE && i < n; i++)
+        piece[i] = value;
+    for (int64_t i = 0; i < n; i += PIECE)
+        store(element(y, offset + i * step), y->type, step, piece, n - i < PIECE ? n - i : PIECE, false);
 }
 
 err cpu_fill(device *d, tensor *y, float value)
 {
     int64_t n = tensor_count(y), length = row_length(y), rows = length ? n / length : 0;
+    if (tensor_contiguous(y)) {
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int64_t i = 0; i < n; i += CPU_CHUNK)
+            fill_run(y, i, 1, value, n - i < CPU_CHUNK ? n - i : CPU_CHUNK);
+        return OK;
+    }
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < length; i++)
-            store(element(y, row_offset(y, r) + i * row_step(y)), y->type, 1, &value, 1, false);
+        fill_run(y, row_offset(y, r), row_step(y), value, length);
     return OK;
 }

@@ -16,16 +16,16 @@ err cpu_sum_rows(device *d, tensor *db, const tensor *dy, bool add);
 err cpu_conv2d(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual,
                const conv_geometry *g);
 err cpu_conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, const conv_geometry *g, bool add);
-err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec, const tensor
-                   *w, const tensor *b, int groups, float eps, bool silu);
+err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec,
+                   const tensor *w, const tensor *b, int groups, float eps, bool silu);
 err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *vec, const tensor *w,
                       const tensor *b, const tensor *mean, const tensor *rstd, int groups, bool silu, bool add);
-err cpu_layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *w, const tensor
-                   *b, float eps);
+err cpu_layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *w,
+                   const tensor *b, float eps);
 err cpu_layer_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *w, const tensor *mean,
                       const tensor *rstd, bool add);
-err cpu_layer_norm_dwb(device *d, tensor *dw, tensor *db, const tensor *dy, const tensor *x, const tensor *mean, const
-                       tensor *rstd, bool add_w, bool add_b);
+err cpu_layer_norm_dwb(device *d, tensor *dw, tensor *db, const tensor *dy, const tensor *x, const tensor *mean,
+                       const tensor *rstd, bool add_w, bool add_b);
 err cpu_unary(device *d, tensor *y, const tensor *x, unary f);
 err cpu_unary_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, unary f, bool add);
 err cpu_geglu(device *d, tensor *y, const tensor *x);
@@ -36,31 +36,32 @@ err cpu_reduce_to(device *d, tensor *db, const tensor *dy, const tensor *other, 
 err cpu_scale(device *d, tensor *y, const tensor *x, float s, bool add);
 err cpu_attention(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                   bool causal);
-err cpu_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *y, const
-                           tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale, bool causal,
-                           bool add_q, bool add_k, bool add_v);
+err cpu_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *y,
+                           const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
+                           bool causal, bool add_q, bool add_k, bool add_v);
 err cpu_box_mask(device *d, tensor *mask, const tensor *boxes, int64_t h, int64_t w);
-err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor
-                                *k, const tensor *v, const tensor *mask, const tensor *subject_scales, float scale);
-err cpu_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor
-                                         *lse, const tensor *q, const tensor *k, const tensor *v, const tensor *mask,
-                                         const tensor *subject_scales, float scale, bool add_q, bool add_k, bool
-                                         add_v);
+err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q,
+                                const tensor *k, const tensor *v, const tensor *mask, const tensor *subject_scales,
+                                float scale);
+err cpu_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy,
+                                         const tensor *lse, const tensor *q, const tensor *k, const tensor *v,
+                                         const tensor *mask, const tensor *subject_scales, float scale, bool add_q,
+                                         bool add_k, bool add_v);
 err cpu_embedding(device *d, tensor *y, const tensor *table, const tensor *ids);
 err cpu_embedding_dtable(device *d, tensor *dtable, const tensor *dy, const tensor *ids, bool add);
 err cpu_time_embedding(device *d, tensor *y, const tensor *t);
 err cpu_box_embedding(device *d, tensor *y, const tensor *boxes, int freqs);
 err cpu_select(device *d, tensor *y, const tensor *pick, const tensor *a, const tensor *b);
-err cpu_select_backward(device *d, tensor *da, tensor *db, const tensor *dy, const tensor *pick, bool add_a, bool
-                        add_b);
+err cpu_select_backward(device *d, tensor *da, tensor *db, const tensor *dy, const tensor *pick, bool add_a,
+                        bool add_b);
 err cpu_upsample(device *d, tensor *y, const tensor *x);
 err cpu_upsample_dx(device *d, tensor *dx, const tensor *dy, bool add);
 err cpu_mse(device *d, tensor *loss, const tensor *a, const tensor *b);
-err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign, bool
-                     add);
+err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign,
+                     bool add);
 err cpu_sum_squares(device *d, double *out, const tensor *x);
-err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1, double beta2,
-              double eps, double decay, int64_t step);
+err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
+              double beta2, double eps, double decay, int64_t step);
 
 /* E_DEVICE "cpu NAME: TENSOR is bf16, this version computes in f32" unless x (NULL: fine) is f32 and contiguous. */
 err cpu_need_f32(const char *primitive, const tensor *x);

@@ -54,8 +54,8 @@ err cpu_need_f32(const char *primitive, const tensor *x)
     if (!x || (x->type == DT_F32 && tensor_contiguous(x)))
         return OK;
     CHECK(x->type != DT_F32, "cpu %s: %s is strided", primitive, x->name);
-    return err_set(E_DEVICE, "cpu %s: %s is %s, this version computes in f32; leave --dtype at auto", primitive, x->name,
-                   dtype_name(x->type));
+    return err_set(E_DEVICE, "cpu %s: %s is %s, this version computes in f32; leave --dtype at auto", primitive,
+                   x->name, dtype_name(x->type));
 }
 
 err device_open_cpu(device **out, int threads)

@@ -124,52 +124,114 @@ err cpu_scale(device *d, tensor *y, const tensor *x, float s, bool add)
     return OK;
 }
 
-/* db's own index of each element's sum runs over the dimensions that b lacks, in order: f64, one thread each, so that
- * the bits do not depend on the number of threads. */
-static double sum_over(const broadcast *v, int64_t at, const float *dy, const float *other, const tensor *like)
-{
-    int64_t missing[TENSOR_MAX_DIM], count = 1;
-    for (int i = 0; i < v->ndim; i++) {
-        missing[i] = v->stride[i] == 0 ? v->dim[i] : 1;
-        count *= missing[i];
-    }
-    double sum = 0;
-    for (int64_t k = 0; k < count; k++) {
-        int64_t rest = k, offset = at;
-        for (int i = v->ndim - 1; i >= 0; i--) {
-            offset += rest % missing[i] * like->stride[i];
-            rest /= missing[i];
-        }
-        sum += (double)dy[offset] * (other ? (double)other[offset] : 1.0);
-    }
-    return sum;
-}
+/* ---- sums over the dimensions that b lacks ---- */
 
-/* The offset in dy of db's element i, where every broadcast index is 0. */
-static int64_t first_of(const broadcast *v, const tensor *db, const tensor *dy, int64_t i)
+enum { COLUMNS = 64, LANES = 16 };
+
+/* Where row `index` begins in dy, counted over the outer dimensions that db has (kept) or lacks. */
+static int64_t outer_offset(const broadcast *v, const tensor *dy, int64_t index, bool kept)
 {
     int64_t offset = 0;
-    for (int k = db->ndim - 1; k >= 0; k--) {
-        int in_dy = k + (dy->ndim - db->ndim);
-        if (v->stride[in_dy] != 0)
-            offset += i % db->dim[k] * dy->stride[in_dy];
-        i /= db->dim[k];
+    for (int i = v->ndim - 2; i >= 0; i--) {
+        if ((v->stride[i] != 0) != kept)
+            continue;
+        offset += index % v->dim[i] * dy->stride[i];
+        index /= v->dim[i];
     }
     return offset;
 }
 
+CPU_CLONES static void add_to_columns(double *restrict sum, const float *restrict dy, const float *restrict other,
+                                      int64_t n)
+{
+    if (other)
+        for (int64_t c = 0; c < n; c++)
+            sum[c] += (double)dy[c] * (double)other[c];
+    else
+        for (int64_t c = 0; c < n; c++)
+            sum[c] += (double)dy[c];
+}
+
+CPU_CLONES static double row_sum(const float *restrict dy, const float *restrict other, int64_t n)
+{
+    double lane[LANES] = {0}, sum = 0;
+    int64_t whole = n - n % LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += (double)dy[i + j] * (other ? (double)other[i + j] : 1.0);
+    for (int j = 0; j < LANES; j++)
+        sum += lane[j];
+    for (int64_t i = whole; i < n; i++)
+        sum += (double)dy[i] * (other ? (double)other[i] : 1.0);
+    return sum;
+}
+
+typedef struct reduction {
+    broadcast     v;
+    const tensor *dy;
+    const float  *other; /* laid out as dy; NULL: 1 */
+    int64_t       outputs, summed, width; /* db's outer elements; rows for each; length of a row */
+    bool          single;                 /* the innermost dimension is summed, too */
+} reduction;
+
+static reduction reduction_of(const tensor *db, const tensor *dy, const tensor *other)
+{
+    reduction r = {.v = broadcast_to(db, dy), .dy = dy, .other = other ? other->data : NULL, .outputs = 1, .summed = 1};
+    r.width = dy->ndim ? dy->dim[dy->ndim - 1] : 1;
+    r.single = !dy->ndim || r.v.stride[dy->ndim - 1] == 0;
+    for (int i = 0; i < dy->ndim - 1; i++) {
+        if (r.v.stride[i] != 0)
+            r.outputs *= r.v.dim[i];
+        else
+            r.summed *= r.v.dim[i];
+    }
+    return r;
+}
+
+/* Columns [c0, c0 + n) of output row `o`; one element when the innermost dimension is summed. */
+static void reduce_columns(double *sum, const reduction *r, int64_t o, int64_t c0, int64_t n)
+{
+    int64_t begin = outer_offset(&r->v, r->dy, o, true) + c0;
+    for (int64_t k = 0; k < r->summed; k++) {
+        int64_t at = begin + outer_offset(&r->v, r->dy, k, false);
+        const float *dy = (const float *)r->dy->data + at, *other = r->other ? r->other + at : NULL;
+        if (r->single)
+            sum[0] += row_sum(dy, other, r->width);
+        else
+            add_to_columns(sum, dy, other, n);
+    }
+}
+
+static void same_shape(device *d, float *to, const float *dy, const float *other, int64_t n, bool add)
+{
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int64_t i = 0; i < n; i += CPU_CHUNK) {
+        int64_t end = n - i < CPU_CHUNK ? n : i + CPU_CHUNK;
+        for (int64_t j = i; j < end; j++)
+            to[j] = (add ? to[j] : 0.0f) + dy[j] * (other ? other[j] : 1.0f);
+    }
+}
+
+/* One thread sums all of an element, row by row in f64: the same bits for any number of threads. */
 err cpu_reduce_to(device *d, tensor *db, const tensor *dy, const tensor *other, bool add)
 {
     TRY(cpu_need_f32("reduce_to", db));
     TRY(cpu_need_f32("reduce_to", dy));
     TRY(cpu_need_f32("reduce_to", other));
-    broadcast v = broadcast_to(db, dy);
     float *to = db->data;
-    int64_t n = tensor_count(db);
+    if (tensor_count(db) == tensor_count(dy)) {
+        same_shape(d, to, dy->data, other ? other->data : NULL, tensor_count(dy), add);
+        return OK;
+    }
+    reduction r = reduction_of(db, dy, other);
+    int64_t width = r.single ? 1 : r.width, blocks = (width + COLUMNS - 1) / COLUMNS;
 #pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        double sum = sum_over(&v, first_of(&v, db, dy, i), dy->data, other ? other->data : NULL, dy);
-        to[i] = (add ? to[i] : 0.0f) + (float)sum;
+    for (int64_t t = 0; t < r.outputs * blocks; t++) {
+        int64_t o = t / blocks, c0 = t % blocks * COLUMNS, n = width - c0 < COLUMNS ? width - c0 : COLUMNS;
+        double sum[COLUMNS] = {0};
+        reduce_columns(sum, &r, o, c0, n);
+        for (int64_t c = 0; c < n; c++)
+            to[o * width + c0 + c] = (add ? to[o * width + c0 + c] : 0.0f) + (float)sum[c];
     }
     return OK;
 }

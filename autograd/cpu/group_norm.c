@@ -1,5 +1,5 @@
-/* Group norm over NHWC: rows are positions, a row has all channels. Sums run per channel over fixed chunks of rows in f64,
- * then over the chunks in order, then over the group's channels: the same bits for any number of threads. */
+/* Group norm over NHWC: rows are positions, a row has all channels. Sums run per channel over fixed chunks of rows in
+ * f64, then over the chunks in order, then over the group's channels: the same bits for any number of threads. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -118,7 +118,8 @@ err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
     TRY(check_inputs(x, vec, w, b));
     layout l = layout_of(x, groups);
     int64_t C = l.channels, plane = l.rows * C, tasks = l.batch * l.chunks;
-    size_t part_bytes = (size_t)(tasks * 2 * C) * sizeof(double), factor_bytes = (size_t)(l.batch * 2 * C) * sizeof(float);
+    size_t part_bytes = (size_t)(tasks * 2 * C) * sizeof(double);
+    size_t factor_bytes = (size_t)(l.batch * 2 * C) * sizeof(float);
     void *part_memory = NULL, *factor_memory = NULL;
     TRY(d->memory->get(d->memory, &part_memory, part_bytes, LIFE_SCRATCH));
     err e = d->memory->get(d->memory, &factor_memory, factor_bytes, LIFE_SCRATCH);
@@ -137,7 +138,8 @@ err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
             for (int64_t s = 0; s < l.batch; s++) {
                 float *m = (float *)mean->data + s * groups, *r = (float *)rstd->data + s * groups;
                 write_statistics(m, r, &l, part + s * l.chunks * 2 * C, eps);
-                channel_factors(factors + s * 2 * C, factors + (s * 2 + 1) * C, &l, m, r, sample_of(vec, s, C), w->data);
+                channel_factors(factors + s * 2 * C, factors + (s * 2 + 1) * C, &l, m, r, sample_of(vec, s, C),
+                                w->data);
             }
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < l.batch * l.rows; i++) {
@@ -182,8 +184,9 @@ CPU_CLONES static void add_gradient_sums(double *restrict sum, double *restrict 
 }
 
 /* dx (+)= rstd (g - mean(g) - xhat mean(g xhat)) */
-CPU_CLONES static void write_dx(float *restrict dx, const float *restrict dy, const float *restrict x, const row_inputs *in,
-                                const float *restrict mean_g, const float *restrict mean_gx, float keep, int64_t n)
+CPU_CLONES static void write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
+                                const row_inputs *in, const float *restrict mean_g, const float *restrict mean_gx,
+                                float keep, int64_t n)
 {
     const float *shift = in->shift, *rstd = in->rstd, *w = in->w, *b = in->b;
     int silu = in->silu;
@@ -242,8 +245,8 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
         {
 #pragma omp for schedule(static)
             for (int64_t s = 0; s < l.batch; s++)
-                expand_statistics(tables + s * TABLE_ROWS * C, &l, sample_of(mean, s, groups), sample_of(rstd, s, groups),
-                                  sample_of(vec, s, C));
+                expand_statistics(tables + s * TABLE_ROWS * C, &l, sample_of(mean, s, groups),
+                                  sample_of(rstd, s, groups), sample_of(vec, s, C));
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < tasks; t++) {
                 int64_t s = t / l.chunks, first = t % l.chunks * CHUNK_ROWS;
@@ -252,7 +255,8 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
                 for (int64_t i = 0; i < 2 * C; i++)
                     own[i] = 0;
                 for (int64_t r = first; r < first + rows_of_chunk(&l, t % l.chunks); r++)
-                    add_gradient_sums(own, own + C, sample_of(dy, s, plane) + r * C, sample_of(x, s, plane) + r * C, &in, C);
+                    add_gradient_sums(own, own + C, sample_of(dy, s, plane) + r * C, sample_of(x, s, plane) + r * C,
+                                      &in, C);
             }
 #pragma omp for schedule(static)
             for (int64_t s = 0; s < l.batch; s++)
@@ -261,8 +265,8 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
             for (int64_t i = 0; i < l.batch * l.rows; i++) {
                 const float *table = tables + i / l.rows * TABLE_ROWS * C;
                 row_inputs in = inputs_of(table, &l, w, b, silu);
-                write_dx((float *)dx->data + i * C, (const float *)dy->data + i * C, (const float *)x->data + i * C, &in,
-                         table + 2 * C, table + 3 * C, add ? 1.0f : 0.0f, C);
+                write_dx((float *)dx->data + i * C, (const float *)dy->data + i * C, (const float *)x->data + i * C,
+                         &in, table + 2 * C, table + 3 * C, add ? 1.0f : 0.0f, C);
             }
         }
         d->memory->put(d->memory, table_memory, table_bytes, LIFE_SCRATCH);

@@ -139,8 +139,8 @@ err cpu_layer_norm_dwb(device *d, tensor *dw, tensor *db, const tensor *dy, cons
     for (int64_t c0 = 0; c0 < n; c0 += COLUMNS) {
         int64_t width = n - c0 < COLUMNS ? n - c0 : COLUMNS;
         double sum_w[COLUMNS] = {0}, sum_b[COLUMNS] = {0};
-        column_sums(sum_w, sum_b, (const float *)dy->data + c0, (const float *)x->data + c0, mean->data, rstd->data, rows, n,
-                    width);
+        column_sums(sum_w, sum_b, (const float *)dy->data + c0, (const float *)x->data + c0, mean->data, rstd->data,
+                    rows, n, width);
         for (int64_t c = 0; c < width; c++) {
             if (to_w)
                 to_w[c0 + c] = (add_w ? to_w[c0 + c] : 0.0f) + (float)sum_w[c];

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_WORDS = 20, CACHE_SLOTS = 1024, MAX_ARGUMENTS = 8 };
+enum { KEY_WORDS = 20, CACHE_SLOTS = 1024, PROBES = 8, MAX_ARGUMENTS = 8 };
 
 typedef struct key {
     int64_t word[KEY_WORDS];
@@ -24,15 +24,15 @@ typedef struct kept {
 struct onednn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    kept         *slot[CACHE_SLOTS]; /* by hash of the key; a clash replaces */
+    kept         *slot[CACHE_SLOTS]; /* by hash of the key */
 };
 
 static err refused(dnnl_status_t status, const char *what, const key *k)
 {
     const int64_t *w = k->word;
     return err_set(status == dnnl_out_of_memory ? E_MEMORY : E_DEVICE,
-                   "cpu: oneDNN cannot do %s of %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64 " (status %d)", what, w[1],
-                   w[2], w[3], w[4], (int)status);
+                   "cpu: oneDNN cannot do %s of %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64 " (status %d)",
+                   what, w[1], w[2], w[3], w[4], (int)status);
 }
 
 #define DNNL(call)                             \
@@ -147,7 +147,8 @@ static dnnl_status_t conv_descs(kept *p)
     const int64_t *w = p->k.word;
     DNNL(dnnl_memory_desc_init_by_tag(&p->a, 4, (dnnl_dims_t){w[1], w[4], w[2], w[3]}, dnnl_f32, dnnl_nhwc));
     DNNL(dnnl_memory_desc_init_by_tag(&p->b, 4, (dnnl_dims_t){w[7], w[4], w[8], w[9]}, dnnl_f32, dnnl_ohwi));
-    DNNL(dnnl_memory_desc_init_by_tag(&p->inner, 4, (dnnl_dims_t){w[7], w[4], w[8], w[9]}, dnnl_f32, dnnl_format_tag_any));
+    DNNL(dnnl_memory_desc_init_by_tag(&p->inner, 4, (dnnl_dims_t){w[7], w[4], w[8], w[9]}, dnnl_f32,
+                                      dnnl_format_tag_any));
     DNNL(dnnl_memory_desc_init_by_tag(&p->c, 4, (dnnl_dims_t){w[1], w[7], w[5], w[6]}, dnnl_f32, dnnl_nhwc));
     return dnnl_memory_desc_init_by_tag(&p->bias, 1, (dnnl_dims_t){w[7]}, dnnl_f32, dnnl_x);
 }
@@ -161,7 +162,8 @@ static dnnl_status_t make_reorder(onednn *o, kept *p)
     DNNL(dnnl_primitive_attr_create(&attributes));
     dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
     if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&p->reorder_desc, &p->b, o->engine, &p->inner, o->engine, attributes);
+        status = dnnl_reorder_primitive_desc_create(&p->reorder_desc, &p->b, o->engine, &p->inner, o->engine,
+                                                    attributes);
     dnnl_primitive_attr_destroy(attributes);
     DNNL(status);
     p->reorder_scratch = *dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_scratchpad_md, 0);
@@ -184,9 +186,21 @@ static dnnl_status_t make_conv(onednn *o, kept *p)
     return make_reorder(o, p);
 }
 
+/* The slot of k: the one that has it, else the first empty one of a few, else the first. */
+static int find_slot(const onednn *o, const key *k)
+{
+    int first = slot_of(k);
+    for (int i = 0; i < PROBES; i++) {
+        int at = (first + i) % CACHE_SLOTS;
+        if (!o->slot[at] || !memcmp(&o->slot[at]->k, k, sizeof *k))
+            return at;
+    }
+    return first;
+}
+
 static err find(onednn *o, kept **out, const key *k, const char *what)
 {
-    int at = slot_of(k);
+    int at = find_slot(o, k);
     kept *p = o->slot[at];
     if (!p || memcmp(&p->k, k, sizeof *k)) {
         kept_free(p);
@@ -243,7 +257,8 @@ static void give(device *d, void *memory, size_t bytes)
         d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
 }
 
-err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n, bool add)
+err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
+                  bool add)
 {
     if (!m || !n)
         return OK;

@@ -17,7 +17,8 @@ typedef struct matrix {
 } matrix;
 
 /* y (m,n), contiguous = a (m,k) @ b (k,n) [+ bias (n)] [+ y, if add]. All f32. */
-err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n, bool add);
+err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
+                  bool add);
 
 typedef struct conv_shape {
     int64_t       batch, height, width, in;      /* x (B,H,W,I) */

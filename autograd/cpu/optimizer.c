@@ -59,8 +59,8 @@ CPU_CLONES static void adamw_chunk(float *restrict p, float *restrict m, float *
 }
 
 /* torch.optim.AdamW: p -= lr decay p; p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps) */
-err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1, double beta2,
-              double eps, double decay, int64_t step)
+err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
+              double beta2, double eps, double decay, int64_t step)
 {
     TRY(cpu_need_f32("adamw", p));
     TRY(cpu_need_f32("adamw", g));
@@ -75,6 +75,7 @@ err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float
     int64_t n = tensor_count(p);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t i = 0; i < n; i += CPU_CHUNK)
-        adamw_chunk(value + i, first + i, second + i, slope ? slope + i : NULL, &f, n - i < CPU_CHUNK ? n - i : CPU_CHUNK);
+        adamw_chunk(value + i, first + i, second + i, slope ? slope + i : NULL, &f,
+                    n - i < CPU_CHUNK ? n - i : CPU_CHUNK);
     return OK;
 }

@@ -12,7 +12,8 @@ static err conv2d_shape(const op_call *c, tensor *out)
         return op_shape_error(c, "channels differ");
     if (bias && (bias->ndim != 1 || bias->dim[0] != w->dim[0]))
         return op_shape_error(c, "the bias does not fit the weight");
-    CHECK(!w->needs_grad && !(bias && bias->needs_grad), "conv2d: %s is trainable, convolutions are frozen here", w->name);
+    CHECK(!w->needs_grad && !(bias && bias->needs_grad), "conv2d: %s is trainable, convolutions are frozen here",
+          w->name);
     int64_t room_h = x->dim[1] + g->pad_top + g->pad_bottom - w->dim[1];
     int64_t room_w = x->dim[2] + g->pad_left + g->pad_right - w->dim[2];
     if (room_h < 0 || room_w < 0)

@@ -40,12 +40,17 @@ typedef struct result {
     float *y, *gradient[OP_MAX_INPUTS];
 } result;
 
+static void must(err e)
+{
+    CHECK(e == OK, "%s", err_message());
+}
+
 op_bench *op_bench_open(const char *golden)
 {
     op_bench *b = heap_get(sizeof *b);
     arena     text = {0};
-    CHECK(device_open_cpu(&b->d, 2) == OK, "%s", err_message());
-    CHECK(safetensors_open(&b->golden, arena_print(&text, "%s/%s", MSD_GOLDENS, golden)) == OK, "%s", err_message());
+    must(device_open_cpu(&b->d, 2));
+    must(safetensors_open(&b->golden, arena_print(&text, "%s/%s", MSD_GOLDENS, golden)));
     b->d->memory = guard_new(b->d->memory);
     arena_free(&text);
     return b;
@@ -155,7 +160,8 @@ static void open_fixture(fixture *f, op_bench *b, const op_case *c)
 
 /* `start` is what the buffer held before; adding to it costs a rounding of the sum for each writer, of which there are
  * at most three. */
-static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden, int64_t n, float start)
+static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden, int64_t n,
+                    float start)
 {
     double square = 0, tolerance = f->c->tolerance > 0 ? f->c->tolerance : OP_TOLERANCE;
     for (int64_t i = 0; i < n; i++)
@@ -185,7 +191,7 @@ static bool same_shape(const tensor *ours, const stored_tensor *golden)
 static float *download(fixture *f, const tensor *t)
 {
     float *values = arena_get(&f->memory, (size_t)tensor_count(t) * sizeof *values);
-    CHECK(tensor_download(values, DT_F32, t) == OK, "%s", err_message());
+    must(tensor_download(values, DT_F32, t));
     return values;
 }
 
@@ -200,14 +206,14 @@ static void make_inputs(fixture *f, tensor **t, unsigned trainable, bool ones)
         if (!in->present)
             continue;
         const char *name = arena_print(&f->memory, "in%d", i);
-        CHECK(tensor_new(&t[i], &f->memory, d, LIFE_WEIGHTS, name, in->type, in->ndim, in->dim) == OK, "%s", err_message());
-        CHECK(tensor_upload(t[i], in->host, in->type) == OK, "%s", err_message());
+        must(tensor_new(&t[i], &f->memory, d, LIFE_WEIGHTS, name, in->type, in->ndim, in->dim));
+        must(tensor_upload(t[i], in->host, in->type));
         t[i]->needs_grad = trainable >> i & 1u;
         if (!ones || !t[i]->needs_grad)
             continue;
         tensor *g = NULL;
-        CHECK(tensor_new(&g, &f->memory, d, LIFE_STATE, name, in->type, in->ndim, in->dim) == OK, "%s", err_message());
-        CHECK(d->p->fill(d, g, 1.0f) == OK, "%s", err_message());
+        must(tensor_new(&g, &f->memory, d, LIFE_STATE, name, in->type, in->ndim, in->dim));
+        must(d->p->fill(d, g, 1.0f));
         t[i]->grad = g;
     }
 }
@@ -223,8 +229,8 @@ static void check_inputs(fixture *f, tensor **t, const char *how)
 
 static void seed(fixture *f, ag *g, tensor *y)
 {
-    CHECK(tensor_new(&y->grad, ag_arena(g), f->b->d, LIFE_STEP, "dy", y->type, y->ndim, y->dim) == OK, "%s", err_message());
-    CHECK(tensor_upload(y->grad, f->dy, DT_F32) == OK, "%s", err_message());
+    must(tensor_new(&y->grad, ag_arena(g), f->b->d, LIFE_STEP, "dy", y->type, y->ndim, y->dim));
+    must(tensor_upload(y->grad, f->dy, DT_F32));
     y->grad_fresh = false;
 }
 
@@ -289,12 +295,17 @@ static result run(fixture *f, unsigned trainable, bool ones, const char *how)
 
 /* ---- the runs of a row ---- */
 
+static bool same_bits(const float *a, const float *b, int64_t count)
+{
+    return !a || !b || !memcmp(a, b, (size_t)count * sizeof *a);
+}
+
 static void expect_same_bits(fixture *f, const result *a, const result *b)
 {
-    if (a->y && b->y && memcmp(a->y, b->y, (size_t)f->y->count * sizeof *a->y))
+    if (!same_bits(a->y, b->y, f->y->count))
         fail(f, "y: the second run has other bits");
     for (int i = 0; i < f->inputs; i++)
-        if (a->gradient[i] && b->gradient[i] && memcmp(a->gradient[i], b->gradient[i], (size_t)f->in[i].count * sizeof *a->y))
+        if (!same_bits(a->gradient[i], b->gradient[i], f->in[i].count))
             fail(f, "grad%d: the second run has other bits", i);
 }
 

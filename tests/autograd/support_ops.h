@@ -3,8 +3,8 @@
  *     static tensor *run_scale(ag *g, tensor **in, const op_case *c) { return ag_scale(g, in[0], c->with.p.factor); }
  *     { "scale", &op_scale, "(3,5)*4", run_scale, .with.p.factor = 0.7f },
  *
- * tests/reference/make_ops_*.py has a case of the same name for each row and stores NAME.y, NAME.grad<i> for every input
- * that gets a gradient, and NAME.<i> of the inputs that are given. Each row is run several times:
+ * tests/reference/make_ops_*.py has a case of the same name for each row and stores NAME.y, NAME.grad<i> of every
+ * input that gets a gradient, and NAME.<i> of the inputs that are given. Each row is run several times:
  *     fresh     gradients as the graph makes them, in memory that was all NaN
  *     added     every gradient buffer holds 1 at the start, so that `=` for `+=` is caught
  *     alone     each input trainable by itself

@@ -1,9 +1,9 @@
-"""Makes ops_basic.safetensors: forward and gradients, in f64, of linear, conv2d, the norms, the elementwise ops and AdamW.
+"""Makes ops_basic.safetensors: forward and gradients, in f64, of linear, conv2d, norms, elementwise ops and AdamW.
 
     python make_ops_basic.py GOLDENS_FOLDER
 
-Input i of a case is counter.uniform("CASE.i") times a factor, and the gradient of its output counter.uniform("CASE.dy"), so
-that neither is stored; what is stored is CASE.y, CASE.grad<i> of the inputs that get a gradient, and CASE.<i> of given ones.
+Input i of a case is counter.uniform("CASE.i") times a factor, the gradient of its output counter.uniform("CASE.dy"), so
+that neither is stored; what is stored is CASE.y, CASE.grad<i> of the inputs that get one, and CASE.<i> of given ones.
 tests/autograd/cases_basic.c has a row of the same name, with the same shapes, for each case.
 """
 

@@ -12,7 +12,8 @@ err cpu_select(device *d, tensor *y, const tensor *pick, const tensor *a, const 
     bool           one = a->dim[0] == 1;
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t i = 0; i < samples; i++) {
-        const float *from = use_a[i] ? (const float *)a->data + (one ? 0 : i * size) : (const float *)b->data + i * size;
+        const float *from = use_a[i] ? a->data : b->data;
+        from += use_a[i] && one ? 0 : i * size;
         memcpy((float *)y->data + i * size, from, (size_t)size * sizeof(float));
     }
     return OK;

@@ -38,8 +38,8 @@ static inline float *row_at(head_rows x, int64_t t)
 
 /* c (m,n) = alpha op(a) op(b) + beta c, row-major, lda, ldb, ldc elements between rows; op is 'N' or 'T'.
  * For calls inside a parallel region, where oneDNN runs on the calling thread alone (see tile_thread). */
-static inline void tile_product(float *c, int64_t ldc, const float *a, int64_t lda, char op_a, const float *b, int64_t ldb,
-                                char op_b, int64_t m, int64_t n, int64_t k, float alpha, float beta)
+static inline void tile_product(float *c, int64_t ldc, const float *a, int64_t lda, char op_a, const float *b,
+                                int64_t ldb, char op_b, int64_t m, int64_t n, int64_t k, float alpha, float beta)
 {
     dnnl_status_t s = dnnl_sgemm(op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     CHECK(s == dnnl_success, "dnnl_sgemm %c%c (%lld,%lld,%lld) says %d", op_a, op_b, (long long)m, (long long)n,

@@ -58,8 +58,8 @@ static void forward_backward(run *r, bool causal)
 {
     const primitives *p = r->d->p;
     assert_int_equal(p->attention(r->d, r->y, r->lse, r->q, r->k, r->v, 0.5f, causal), OK);
-    assert_int_equal(p->attention_backward(r->d, r->dq, r->dk, r->dv, r->dy, r->y, r->lse, r->q, r->k, r->v, 0.5f, causal,
-                                           false, false, false),
+    assert_int_equal(p->attention_backward(r->d, r->dq, r->dk, r->dv, r->dy, r->y, r->lse, r->q, r->k, r->v, 0.5f,
+                                           causal, false, false, false),
                      OK);
 }
 
@@ -151,7 +151,8 @@ static void test_long_sequences(void **state)
     for (int causal = 0; causal < 2; causal++) {
         forward_backward(&r, causal);
         double worst = worst_error(&r, causal);
-        printf("%s: worst row %.2e, %.1f %% of tolerance\n", causal ? "causal" : "full", worst, 100 * worst / tolerance);
+        printf("%s: worst row %.2e, %.1f %% of tolerance\n", causal ? "causal" : "full", worst,
+               100 * worst / tolerance);
         assert_true(worst <= tolerance);
     }
     close_run(&r);

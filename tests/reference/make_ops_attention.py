@@ -1,9 +1,10 @@
-"""Makes ops_attention.safetensors: forward and gradients, in f64, of the ops around attention, embeddings, views and loss.
+"""Makes ops_attention.safetensors: forward and gradients, in f64, of attention, embeddings, views and loss.
 
     python make_ops_attention.py GOLDENS_FOLDER --reference MS-DIFFUSION-CHECKOUT
 
-Input i of a case is counter.uniform("CASE.i") and the gradient of its output counter.uniform("CASE.dy"), so that neither is
-stored; what is stored is CASE.y, CASE.grad<i> of every float input, and CASE.<i> of the inputs that are given (ids, boxes).
+Input i of a case is counter.uniform("CASE.i") and the gradient of its output counter.uniform("CASE.dy"), so that
+neither is stored; what is stored is CASE.y, CASE.grad<i> of every float input, and CASE.<i> of the inputs that are
+given (ids, boxes).
 tests/autograd/cases_attention.c has a row of the same name for each case.
 """
 
@@ -87,10 +88,11 @@ def covered(boxes, h, w):
 
 
 def reference_processor(Processor, boxes, heads, size, tokens, subject_scales, scale=0.6):
-    """MaskedIPAttnProcessor2_0 with q, k, v given instead of projected: identity for q and the output, halves of a token
-    for k and v; its text has one token of zeros, whose attention is zero."""
+    """MaskedIPAttnProcessor2_0 with q, k, v given instead of projected: identity for q and the output, halves of a
+    token for k and v; its text has one token of zeros, whose attention is zero."""
     inner = heads * size
-    attn = Attention(query_dim=inner, cross_attention_dim=2 * inner, heads=heads, dim_head=size, out_bias=False).double()
+    attn = Attention(query_dim=inner, cross_attention_dim=2 * inner, heads=heads, dim_head=size, out_bias=False)
+    attn = attn.double()
     processor = Processor(inner, 2 * inner, scale=scale, num_tokens=tokens, text_tokens=1,
                           subject_scales=None if subject_scales is None else subject_scales.tolist()).double()
     one, none = torch.eye(inner).double(), torch.zeros(inner, inner).double()
@@ -165,7 +167,8 @@ def box_mask_cases(Processor):
             if h == w:
                 processor = Processor(8, 8, num_tokens=1)
                 image = processor.prepare_attention_mask_qk(boxes, None, h * w, 1, 3, 1, torch.float32, "cpu")[0]
-                assert torch.equal((image[:, :, processor.num_dummy_tokens:] == 0).transpose(1, 2).to(torch.uint8), mask)
+                image = image[:, :, processor.num_dummy_tokens:] == 0
+                assert torch.equal(image.transpose(1, 2).to(torch.uint8), mask)
             case(f"box_mask_{name}_{h}x{w}", [boxes], lambda _: mask)
 
 
@@ -178,7 +181,8 @@ def embedding_cases(FourierEmbedder):
     case("embedding_row", [(3, 5), torch.tensor([2], dtype=torch.int32)], lambda table, i: table[i.long()])
     for name, dim, t in [("unet", 320, [0, 1, 37, 500, 999]), ("ids", 256, [0, 512, 1024, 333]), ("two", 2, [7.5])]:
         t = torch.tensor(t, dtype=torch.float32)
-        case(f"time_{name}", [t], lambda t: get_timestep_embedding(t, dim, flip_sin_to_cos=True, downscale_freq_shift=0))
+        op = lambda t: get_timestep_embedding(t, dim, flip_sin_to_cos=True, downscale_freq_shift=0)
+        case(f"time_{name}", [t], op)
     for freqs in (8, 3):
         boxes = torch.from_numpy(counter.uniform("boxes", (6, 4))).abs()
         case(f"box_{freqs}", [boxes], lambda b: FourierEmbedder(num_freqs=freqs)(b))
@@ -206,7 +210,8 @@ def other_cases():
     case("slice_overlapping", [(2, 6)], lambda x: x[:, 0:4] + x[:, 2:6])
     case("cast", [(3, 4, 5)], lambda x: x[:, 1:3].clone())
     case("mse", [(3, 4, 5), (3, 4, 5)], F.mse_loss)
-    case("mse_long", [(16400,), torch.from_numpy(counter.uniform("target", (16400,)))], lambda a, b: F.mse_loss(a, b.double()))
+    target = torch.from_numpy(counter.uniform("target", (16400,)))
+    case("mse_long", [(16400,), target], lambda a, b: F.mse_loss(a, b.double()))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ struct op {
 /* Runs shape rule, allocation, forward; records the call when an input needs a gradient. */
 tensor *ag_apply(ag *g, op_call call);
 
-/* Keeps t's data until this call's backward ran, in c->saved[slot]. Only when c->records. */
+/* Keeps t's data until this call's backward ran, in c->saved[slot]. Only when c->records. For all that backward reads,
+ * frozen weights too: a view of one may be released by its scope before. */
 void op_save(op_call *c, int slot, tensor *t);
 /* A step tensor beside the output (statistics): handed back in *out, and kept in c->saved[slot] when c->records. */
 err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim, const int64_t *dim, tensor **out);

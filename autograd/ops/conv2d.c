@@ -27,6 +27,7 @@ static err conv2d_shape(const op_call *c, tensor *out)
 static err conv2d_forward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
+    op_save(c, 0, c->in[1]); /* may be a view that its scope releases */
     return d->p->conv2d(d, c->out, c->in[0], c->in[1], c->in[2], c->in[3], &c->p.conv);
 }
 
@@ -37,7 +38,7 @@ static err conv2d_backward(ag *g, op_call *c)
     bool add;
     TRY(op_grad(g, c, 0, &grad, &add));
     if (grad)
-        TRY(d->p->conv2d_dx(d, grad, c->out->grad, c->in[1], &c->p.conv, add));
+        TRY(d->p->conv2d_dx(d, grad, c->out->grad, c->saved[0], &c->p.conv, add));
     TRY(op_grad(g, c, 3, &grad, &add));
     return grad ? d->p->copy(d, grad, c->out->grad, add) : OK;
 }

@@ -26,6 +26,8 @@ static err group_norm_forward(ag *g, op_call *c)
     op_save(c, 0, c->in[0]);
     if (c->in[1])
         op_save(c, 3, c->in[1]);
+    op_save(c, 4, c->in[2]);
+    op_save(c, 5, c->in[3]);
     TRY(op_extra(g, c, 1, "group_norm.mean", DT_F32, DIMS(c->in[0]->dim[0], c->p.norm.groups), &mean));
     TRY(op_extra(g, c, 2, "group_norm.rstd", DT_F32, DIMS(c->in[0]->dim[0], c->p.norm.groups), &rstd));
     return d->p->group_norm(d, c->out, mean, rstd, c->in[0], c->in[1], c->in[2], c->in[3], c->p.norm.groups,
@@ -34,7 +36,7 @@ static err group_norm_forward(ag *g, op_call *c)
 
 static err run_dx(device *d, op_call *c, tensor *dx, bool add)
 {
-    return d->p->group_norm_dx(d, dx, c->out->grad, c->saved[0], c->saved[3], c->in[2], c->in[3], c->saved[1],
+    return d->p->group_norm_dx(d, dx, c->out->grad, c->saved[0], c->saved[3], c->saved[4], c->saved[5], c->saved[1],
                                c->saved[2], c->p.norm.groups, c->p.norm.silu, add);
 }
 

@@ -26,6 +26,7 @@ static err layer_norm_forward(ag *g, op_call *c)
     tensor x = rows_of(c->in[0]), y = rows_of(c->out), *mean = NULL, *rstd = NULL;
     if (c->records) {
         op_save(c, 0, c->in[0]);
+        op_save(c, 3, c->in[1]);
         TRY(op_extra(g, c, 1, "layer_norm.mean", DT_F32, DIMS(x.dim[0]), &mean));
         TRY(op_extra(g, c, 2, "layer_norm.rstd", DT_F32, DIMS(x.dim[0]), &rstd));
     }
@@ -40,7 +41,7 @@ static err layer_norm_backward(ag *g, op_call *c)
     TRY(op_grad(g, c, 0, &grad, &add));
     if (grad) {
         tensor dx = rows_of(grad);
-        TRY(d->p->layer_norm_dx(d, &dx, &dy, &x, c->in[1], c->saved[1], c->saved[2], add));
+        TRY(d->p->layer_norm_dx(d, &dx, &dy, &x, c->saved[3], c->saved[1], c->saved[2], add));
     }
     TRY(op_grad(g, c, 1, &dw, &add_w));
     TRY(op_grad(g, c, 2, &db, &add_b));

@@ -31,6 +31,7 @@ static err linear_forward(ag *g, op_call *c)
         residual = rows_of(c->in[3]);
     if (c->in[1]->needs_grad)
         op_save(c, 0, c->in[0]);
+    op_save(c, 1, c->in[1]); /* may be a view that its scope releases */
     return d->p->linear(d, &y, &x, c->in[1], c->in[2], c->in[3] ? &residual : NULL);
 }
 
@@ -42,7 +43,7 @@ static err linear_backward(ag *g, op_call *c)
     TRY(op_grad(g, c, 0, &grad, &add));
     if (grad) {
         tensor dx = rows_of(grad);
-        TRY(d->p->linear_dx(d, &dx, &dy, c->in[1], add));
+        TRY(d->p->linear_dx(d, &dx, &dy, c->saved[1], add));
     }
     TRY(op_grad(g, c, 1, &grad, &add));
     if (grad) {

@@ -258,23 +258,37 @@ static void probe_takes_an_adapter(void **state)
         {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 128}}, {"text_embeds", 2, {1, 64}},
         {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}}, {"boxes", 3, {1, 2, 4}}};
     static const char *const off[] = {"scale=0"}, *const stronger[] = {"scale=0.5", "scale=2"};
+    static const struct {
+        const char *const *set;
+        int                sets;
+    } run[5] = {{NULL, 0}, {NULL, 0}, {off, 1}, {stronger, 2}, {stronger + 1, 1}}; /* the first without adapter */
     arena   memory = {0};
     int64_t count;
-    float  *picture[4];
+    float  *picture[5];
     write_tiny(FOLDER, 0, STORED_F16);
     write_adapter(MSD_TEST_TMP "/adapter.safetensors");
     write_inputs(MSD_TEST_TMP "/in.safetensors", rows, sizeof rows / sizeof *rows);
-    for (int i = 0; i < 4; i++) {
-        probe_options o = options(i == 2 ? off : i == 3 ? stronger : NULL, i == 2 ? 1 : i == 3 ? 2 : 0);
+    for (int i = 0; i < 5; i++) {
+        probe_options o = options(run[i].set, run[i].sets);
         o.adapter = i ? MSD_TEST_TMP "/adapter.safetensors" : NULL;
         expect_ok(probe_run(&o, modules, 2));
         picture[i] = read_output(&memory, o.out, "noise_pred", &count);
     }
     size_t bytes = (size_t)count * sizeof(float);
     assert_memory_not_equal(picture[0], picture[1], bytes);
-    assert_memory_not_equal(picture[1], picture[3], bytes); /* the last scale counts */
+    assert_memory_not_equal(picture[1], picture[3], bytes);
+    assert_memory_equal(picture[4], picture[3], bytes); /* the last scale counts */
     for (int64_t i = 0; i < count; i++)
         assert_true(picture[0][i] - picture[2][i] < 1e-5f && picture[2][i] - picture[0][i] < 1e-5f);
+
+    static const row wrong_boxes[] = {
+        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 128}}, {"text_embeds", 2, {1, 64}},
+        {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}}, {"boxes", 3, {1, 2, 5}}, {"subject_scales", 1, {3}}};
+    write_inputs(MSD_TEST_TMP "/in.safetensors", wrong_boxes, sizeof wrong_boxes / sizeof *wrong_boxes);
+    probe_options wrong = options(NULL, 0);
+    wrong.adapter = MSD_TEST_TMP "/adapter.safetensors";
+    expect_refusal(&wrong, E_SHAPE, "boxes: found (1,2,5), expected (B,S,4) with B = 1");
+    assert_null(strstr(err_message(), "subject_scales")); /* S is not known from a tensor that does not fit */
 
     static const row resampler_rows[] = {{"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}}};
     write_inputs(MSD_TEST_TMP "/in.safetensors", resampler_rows, 3);

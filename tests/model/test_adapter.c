@@ -64,17 +64,19 @@ static float *values(world *w, const tensor *t)
     return out;
 }
 
-/* Deviation about 0 and largest magnitude. */
+/* Deviation about 0 and largest magnitude; the mean has to be within five standard errors of 0. */
 static void moments(double *deviation, double *largest, world *w, const tensor *t)
 {
     const float *x = values(w, t);
-    double       sum = 0;
+    double       sum = 0, squares = 0, count = (double)tensor_count(t);
     *largest = 0;
     for (int64_t i = 0; i < tensor_count(t); i++) {
-        sum += (double)x[i] * (double)x[i];
+        sum += (double)x[i];
+        squares += (double)x[i] * (double)x[i];
         *largest = fmax(*largest, fabs((double)x[i]));
     }
-    *deviation = sqrt(sum / (double)tensor_count(t));
+    *deviation = sqrt(squares / count);
+    assert_true(fabs(sum / count) < 5 * *deviation / sqrt(count));
 }
 
 /* U(+-1/sqrt(in)): deviation bound/sqrt(3); 10 % is four standard errors of the smallest of these tensors. */

@@ -5,6 +5,8 @@
 #include "base/text.h"
 #include "data/inspect.h"
 
+enum { SHOWN_VALUES = 8 };
+
 static const struct {
     const char *name, *label;
     size_t offset;
@@ -82,6 +84,17 @@ static void print_summary(FILE *to, const inspected_part *p)
     }
 }
 
+/* The numbers of a tensor small enough to read at a glance: a loss, a list of timesteps. */
+static void print_values(FILE *to, const stored_tensor *t)
+{
+    float value[SHOWN_VALUES];
+    if (t->count < 1 || t->count > SHOWN_VALUES)
+        return;
+    stored_to_f32(value, t->type, t->data, t->count);
+    for (int64_t i = 0; i < t->count; i++)
+        fprintf(to, "%s%.9g", i ? ", " : " = ", (double)value[i]);
+}
+
 static void print_tensors(FILE *to, const inspected_part *p)
 {
     arena memory = {0};
@@ -89,6 +102,7 @@ static void print_tensors(FILE *to, const inspected_part *p)
         const stored_tensor *t = &p->tensors->at[i];
         fprintf(to, "  %-8s %-22s ", stored_type_name(t->type), stored_shape_text(&memory, t->ndim, t->dim));
         print_text(to, t->name);
+        print_values(to, t);
         fprintf(to, "\n");
         arena_reset(&memory);
     }

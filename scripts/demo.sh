@@ -66,7 +66,7 @@ for which in before after; do
   adapter=$out/batches/adapter-000000.safetensors
   [ $which = after ] && adapter=$out/run/adapter.safetensors
   "$msd" probe train_step --model "$out/tiny" --adapter "$adapter" --in "$batch" --out "$out/$which.safetensors" --quiet
-  printf '%s: %s\n' "$which" "$("$msd" inspect "$out/$which.safetensors" | grep -E '^ *loss ')"
+  printf '%s: %s\n' "$which" "$("$msd" inspect "$out/$which.safetensors" | grep -oE 'loss = .*')"
 done
 
 say "export"

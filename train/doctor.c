@@ -13,7 +13,7 @@
 
 #define DOCTOR_ITEMS(X)                                                     \
     X(msd, "msd") X(cpu, "CPU") X(features, "CPU features") X(threads, "threads") X(memory, "memory") \
-    X(free_memory, "memory free now") X(onednn, "oneDNN") X(png, "libpng") X(jansson, "jansson")      \
+    X(free_memory, "memory available") X(onednn, "oneDNN") X(png, "libpng") X(jansson, "jansson")      \
     X(devices, "devices") X(cuda, "CUDA") X(mpi, "MPI") X(nccl, "NCCL")
 
 typedef struct report {
@@ -53,12 +53,26 @@ static void cpu_features(char out[160])
         snprintf(out, 160, "none that matter here: it will be slow");
 }
 
+/* What programs can still take: free pages and those that the kernel would give up. */
+static uint64_t available_bytes(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    char text[256];
+    unsigned long long kib = 0;
+    while (f && fgets(text, sizeof text, f))
+        if (sscanf(text, "MemAvailable: %llu", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return (uint64_t)kib << 10;
+}
+
 static void memory_sizes(report *r)
 {
     char text[32];
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     snprintf(r->memory, sizeof r->memory, "%s", text_bytes(text, (uint64_t)sysconf(_SC_PHYS_PAGES) * page));
-    snprintf(r->free_memory, sizeof r->free_memory, "%s", text_bytes(text, (uint64_t)sysconf(_SC_AVPHYS_PAGES) * page));
+    snprintf(r->free_memory, sizeof r->free_memory, "%s", text_bytes(text, available_bytes()));
 }
 
 static void fill(report *r)

@@ -74,7 +74,7 @@ static void write_statistics(float *mean, float *rstd, const layout *l, const do
 
 /* ---- forward ---- */
 
-CPU_CLONES static void normalise(float *restrict y, const float *restrict x, const float *restrict shift,
+CPU_CLONES static void group_normalise(float *restrict y, const float *restrict x, const float *restrict shift,
                                  const float *restrict factor, const float *restrict b, int64_t n, int silu)
 {
     if (silu) {
@@ -144,7 +144,7 @@ err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < l.batch * l.rows; i++) {
                 const float *f = factors + i / l.rows * 2 * C;
-                normalise((float *)y->data + i * C, (const float *)x->data + i * C, f, f + C, b->data, C, silu);
+                group_normalise((float *)y->data + i * C, (const float *)x->data + i * C, f, f + C, b->data, C, silu);
             }
         }
         d->memory->put(d->memory, factor_memory, factor_bytes, LIFE_SCRATCH);
@@ -184,7 +184,7 @@ CPU_CLONES static void add_gradient_sums(double *restrict sum, double *restrict 
 }
 
 /* dx (+)= rstd (g - mean(g) - xhat mean(g xhat)) */
-CPU_CLONES static void write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
+CPU_CLONES static void group_write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
                                 const row_inputs *in, const float *restrict mean_g, const float *restrict mean_gx,
                                 float keep, int64_t n)
 {
@@ -265,7 +265,7 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
             for (int64_t i = 0; i < l.batch * l.rows; i++) {
                 const float *table = tables + i / l.rows * TABLE_ROWS * C;
                 row_inputs in = inputs_of(table, &l, w, b, silu);
-                write_dx((float *)dx->data + i * C, (const float *)dy->data + i * C, (const float *)x->data + i * C,
+                group_write_dx((float *)dx->data + i * C, (const float *)dy->data + i * C, (const float *)x->data + i * C,
                          &in, table + 2 * C, table + 3 * C, add ? 1.0f : 0.0f, C);
             }
         }

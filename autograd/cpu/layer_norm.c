@@ -27,7 +27,7 @@ CPU_CLONES static void row_moments(double out[2], const float *restrict x, int64
     }
 }
 
-CPU_CLONES static void normalise(float *restrict y, const float *restrict x, const float *restrict w,
+CPU_CLONES static void layer_normalise(float *restrict y, const float *restrict x, const float *restrict w,
                                  const float *restrict b, float mean, float rstd, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -49,7 +49,7 @@ err cpu_layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
         row_moments(moments, from + r * n, n);
         double m = moments[0] / (double)n, variance = moments[1] / (double)n - m * m;
         float rs = (float)(1.0 / sqrt((variance > 0 ? variance : 0) + (double)eps));
-        normalise(to + r * n, from + r * n, weight, bias, (float)m, rs, n);
+        layer_normalise(to + r * n, from + r * n, weight, bias, (float)m, rs, n);
         if (means)
             means[r] = (float)m;
         if (rstds)
@@ -86,7 +86,7 @@ typedef struct row_statistics {
     float mean, rstd, mean_g, mean_gx;
 } row_statistics;
 
-CPU_CLONES static void write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
+CPU_CLONES static void layer_write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
                                 const float *restrict w, row_statistics s, float keep, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -109,7 +109,7 @@ err cpu_layer_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
         double sums[2];
         gradient_sums(sums, slope + r * n, from + r * n, weight, means[r], rstds[r], n);
         row_statistics s = {means[r], rstds[r], (float)(sums[0] / (double)n), (float)(sums[1] / (double)n)};
-        write_dx(to + r * n, slope + r * n, from + r * n, weight, s, add ? 1.0f : 0.0f, n);
+        layer_write_dx(to + r * n, slope + r * n, from + r * n, weight, s, add ? 1.0f : 0.0f, n);
     }
     return OK;
 }

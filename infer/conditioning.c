@@ -72,7 +72,7 @@ static err encode_subjects(conditioning *c, arena *memory, encoders *e, const jo
     c->boxes = ARENA_ARRAY(memory, float, c->S * 4);
     for (int i = 0; i < j->subjects; i++) {
         for (int k = 0; k < 4; k++)
-            c->boxes[4 * i + k] = (float)j->subject[i].box[k];
+            c->boxes[4 * i + k] = (float)job_box_clipped(j->subject[i].box[k]);
         TRY(encode_phrase(c->phrases + i * c->E, e, j->subject[i].phrase));
         TRY(encode_reference(c->image_hidden + i * c->L * c->D, e, &j->subject[i]));
     }

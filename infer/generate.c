@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "infer/png_metadata.h"
 
 /* "out.png" and 3: "out_3.png". */
@@ -41,15 +42,33 @@ static err draw_one(pipeline *p, const job *j, int64_t number, int64_t count, lo
     return e;
 }
 
-err generate_pictures(pipeline *p, const job *j, int64_t count, logger *log)
+/* A folder that is not there is told before the work, not after. */
+static err check_output(const char *path)
+{
+    arena       memory = {0};
+    const char *slash = strrchr(path, '/');
+    const char *folder = !slash ? "." : slash == path ? "/" : arena_print(&memory, "%.*s", (int)(slash - path), path);
+    err         e = OK;
+    if (!folder_exists(folder))
+        e = err_set(E_IO, "%s: there is no folder %s; make it first", path, folder);
+    else if (folder_exists(path))
+        e = err_set(E_IO, "%s: is a folder; give a file name such as picture.png", path);
+    arena_free(&memory);
+    return e;
+}
+
+err generate_pictures(pipeline *p, const job *j, logger *log)
 {
     job whole = *j;
-    if (count < 1)
-        return err_set(E_USAGE, "--batch-count: %" PRId64 "; give 1 or more", count);
-    TRY(job_check(&whole, log));
+    if (!whole.output)
+        return err_set(E_USAGE, "output: missing; give the name of the picture");
+    job_warn(&whole, log);
+    TRY(job_check(&whole));
     TRY(pipeline_complete(p, &whole));
+    TRY(check_output(whole.output));
+    TRY(job_check_pictures(&whole));
     TRY(pipeline_encode(p, &whole));
-    for (int64_t i = 0; i < count; i++)
-        TRY(draw_one(p, &whole, i, count, log));
+    for (int64_t i = 0; i < whole.batch_count; i++)
+        TRY(draw_one(p, &whole, i, whole.batch_count, log));
     return OK;
 }

@@ -4,8 +4,9 @@
 
 #include "infer/pipeline.h"
 
-/* Draws `count` pictures with seeds j->seed ... and writes them: to j->output for one, else with _0, _1 ... before the ending. Each
- * equals the picture that its seed gives alone. A picture is published when it is whole. Errors as of the pipeline. */
-err generate_pictures(pipeline *p, const job *j, int64_t count, logger *log);
+/* Draws j->batch_count pictures with seeds j->seed, j->seed + 1, ... and writes them: to j->output for one, else with _0,
+ * _1 ... before the ending. Each equals the picture that its seed gives alone. A picture is published when it is whole.
+ * All that can be known to be wrong is told before networks are loaded; errors as of job.h and the pipeline, and E_IO. */
+err generate_pictures(pipeline *p, const job *j, logger *log);
 
 #endif

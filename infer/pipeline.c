@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "data/adapter_file.h"
 #include "data/fingerprint.h"
+#include "data/hf_folder.h"
 #include "infer/conditioning.h"
 #include "infer/load_unet.h"
 #include "infer/sampler.h"
@@ -23,6 +24,8 @@ struct pipeline {
     const char      *model_name;
     unet_config      config;
     scheduler_config scheduler;
+    int64_t          factor;       /* pixels a latent side */
+    adapter_file_sizes sizes;      /* of the adapter's file */
     bool             loaded;       /* unet and adapter */
     unet             unet;
     ms_adapter       adapter;
@@ -46,14 +49,38 @@ static const char *last_part(arena *memory, const char *path)
     return arena_print(memory, "%.*s", (int)(end - start), path + start);
 }
 
-static err name_adapter(pipeline *p)
+/* The adapter's name and sizes, held against the UNet before anything is loaded. */
+static err look_at_adapter(pipeline *p)
 {
-    adapter_file *a = NULL;
+    adapter_file  *a = NULL;
+    const int64_t *channels;
     TRY(adapter_find(&p->adapter_path, p->files.adapter));
     TRY(adapter_file_open(&a, p->adapter_path));
     fingerprint(p->adapter_hash, &a->tensors);
+    p->sizes = a->sizes;
     adapter_file_close(a);
+    int64_t pairs = adapter_channels(&channels, &p->memory, &p->config);
+    if (p->sizes.cross_width != p->config.text_width || p->sizes.pairs != pairs)
+        return err_set(E_MODEL, "%s: found %" PRId64 " cross-attentions of width %" PRId64 ", the UNet of %s has %" PRId64
+                       " of width %" PRId64 "; give the base model that the adapter was trained with", p->adapter_path,
+                       p->sizes.pairs, p->sizes.cross_width, p->files.model, pairs, p->config.text_width);
     return OK;
+}
+
+static err read_factor(pipeline *p)
+{
+    json_t    *config = NULL;
+    vae_config parsed;
+    TRY(hf_config(&config, p->files.model, "vae"));
+    char *where = hf_path(p->files.model, "vae", "config.json");
+    err   e = vae_config_parse(&parsed, config, where);
+    if (e == OK && parsed.latent_channels != p->config.in_channels)
+        e = err_set(E_MODEL, "%s: latent_channels: found %" PRId64 ", the UNet's in_channels is %" PRId64, where, parsed.latent_channels,
+                    p->config.in_channels);
+    p->factor = e == OK ? vae_factor(&parsed) : 0;
+    free(where);
+    json_decref(config);
+    return e;
 }
 
 err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log)
@@ -66,8 +93,10 @@ err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logg
     err e = load_unet_config(&p->config, files->model);
     if (e == OK)
         e = scheduler_config_load(&p->scheduler, files->model);
+    if (e == OK)
+        e = read_factor(p);
     if (e == OK && files->adapter)
-        e = name_adapter(p);
+        e = look_at_adapter(p);
     if (e != OK) {
         pipeline_close(p);
         return e;
@@ -107,16 +136,21 @@ static err open_decoder(pipeline *p)
 
 err pipeline_complete(const pipeline *p, job *j)
 {
-    int64_t factor = 8; /* of SDXL's VAE; the decoder is held against it when it is opened */
+    int64_t factor = p->factor;
     if (!j->width)
         j->width = p->config.sample_width ? p->config.sample_width * factor : 1024;
     if (!j->height)
         j->height = p->config.sample_height ? p->config.sample_height * factor : 1024;
     if (j->width % factor || j->height % factor)
-        return err_set(E_USAGE, "--width, --height: %" PRId64 " x %" PRId64 ": both have to be multiples of %" PRId64, j->width,
-                       j->height, factor);
+        return err_set(E_USAGE, "width, height: %" PRId64 " x %" PRId64 ": both have to be multiples of %" PRId64
+                       ", the VAE's factor", j->width, j->height, factor);
+    if (j->steps > p->scheduler.train_timesteps)
+        return err_set(E_USAGE, "steps: %" PRId64 " is more than %" PRId64 ", the steps that the model was trained with", j->steps,
+                       p->scheduler.train_timesteps);
     if (j->subjects && !p->files.adapter)
         return err_set(E_USAGE, "--subject needs --adapter FILE and --image-encoder DIR");
+    if (p->files.adapter && !j->subjects)
+        log_warning(p->log, "no --subject: the adapter has nothing to do, this is plain SDXL");
     return OK;
 }
 
@@ -130,7 +164,11 @@ err pipeline_encode(pipeline *p, const job *j)
     p->tokens = NULL;
     unsigned which = ENCODE_TEXT | (j->subjects ? ENCODE_PHRASE | ENCODE_PICTURE : 0);
     TRY(encoders_open(&e, p->dev, DT_F32, p->files.model, p->files.image_encoder, which));
-    err result = conditioning_encode(&p->cond, &p->words, e, j, p->log);
+    log_info(p->log, "loaded the encoders in %.1f s", clock_seconds() - started);
+    started = clock_seconds();
+    err result = j->subjects ? encoders_check_adapter(e, p->sizes.image_width, p->sizes.phrase_width) : OK;
+    if (result == OK)
+        result = conditioning_encode(&p->cond, &p->words, e, j, p->log);
     encoders_close(e);
     if (result == OK)
         log_info(p->log, "encoded prompt and %d reference%s in %.1f s", j->subjects, j->subjects == 1 ? "" : "s",
@@ -155,14 +193,9 @@ static err load_networks(pipeline *p)
 static err check_widths(const pipeline *p)
 {
     const conditioning *c = &p->cond;
-    if (c->X != p->config.text_width)
-        return err_set(E_MODEL, "%s: the text encoders give %" PRId64 " channels, the UNet takes %" PRId64, p->files.model, c->X,
-                       p->config.text_width);
-    const resampler_sizes *z = &p->adapter.image_proj.sizes;
-    if (c->S && (z->image_width != c->D || z->phrase_width != c->E))
-        return err_set(E_MODEL, "%s: made for picture tokens of %" PRId64 " and phrases of %" PRId64 "; %s gives %" PRId64
-                                ", the text encoder %" PRId64, p->adapter_path, z->image_width, z->phrase_width,
-                       p->files.image_encoder, c->D, c->E);
+    if (c->X != p->config.text_width || c->P != p->config.pooled_width)
+        return err_set(E_MODEL, "%s: the text encoders give %" PRId64 " and pooled %" PRId64 " channels, the UNet takes %" PRId64
+                       " and %" PRId64, p->files.model, c->X, c->P, p->config.text_width, p->config.pooled_width);
     return OK;
 }
 
@@ -305,26 +338,11 @@ static err decode(image *out, pipeline *p, const float *latents, grid s)
     return e;
 }
 
-static err check_decoder(const pipeline *p, const job *j, grid *s)
-{
-    const encoder_sizes *z = encoders_sizes(p->decoder);
-    if (j->width % z->latent_factor || j->height % z->latent_factor)
-        return err_set(E_USAGE, "--width, --height: %" PRId64 " x %" PRId64 ": this model's have to be multiples of %" PRId64, j->width,
-                       j->height, z->latent_factor);
-    if (z->latent_channels != p->config.in_channels)
-        return err_set(E_MODEL, "%s: the VAE has %" PRId64 " latent channels, the UNet %" PRId64, p->files.model, z->latent_channels,
-                       p->config.in_channels);
-    *s = (grid){.h = j->height / z->latent_factor, .w = j->width / z->latent_factor, .C = z->latent_channels, .width = j->width,
-                .height = j->height};
-    return OK;
-}
-
 err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed)
 {
-    grid s;
+    grid s = {.h = j->height / p->factor, .w = j->width / p->factor, .C = p->config.in_channels, .width = j->width,
+              .height = j->height};
     sampler *steps = NULL;
-    TRY(open_decoder(p));
-    TRY(check_decoder(p, j, &s));
     TRY(load_networks(p));
     TRY(check_widths(p));
     TRY(make_tokens(p, j));

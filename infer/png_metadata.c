@@ -3,16 +3,33 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/text.h"
 #include "infer/sampler.h"
 
+/* A value that holds a separator is quoted as JSON, as A1111 does. */
+static const char *value_text(arena *memory, const char *value)
+{
+    if (!strpbrk(value, ",:\n"))
+        return value;
+    json_t     *text = json_string(value);
+    char       *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
+    const char *kept = quoted ? arena_copy_string(memory, quoted) : "";
+    free(quoted);
+    json_decref(text);
+    return kept;
+}
+
 static const char *parameters(arena *memory, const job *j, uint64_t seed, const char *model)
 {
-    char guidance[32];
-    return arena_print(memory, "%s\nNegative prompt: %s\nSteps: %" PRId64 ", Sampler: %s, CFG scale: %s, Seed: %" PRIu64 ", Size: %" PRId64
-                               "x%" PRId64 ", Model: %s", j->prompt, j->negative_prompt, j->steps, sampler_title(j->sampling_method),
-                       text_number(guidance, j->cfg_scale), seed, j->width, j->height, model);
+    char        guidance[32];
+    const char *line = arena_print(memory, "Steps: %" PRId64 ", Sampler: %s, CFG scale: %s, Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64
+                                   ", Model: %s", j->steps, sampler_title(j->sampling_method), text_number(guidance, j->cfg_scale), seed,
+                                   j->width, j->height, value_text(memory, model));
+    if (!*j->negative_prompt)
+        return arena_print(memory, "%s\n%s", j->prompt, line);
+    return arena_print(memory, "%s\nNegative prompt: %s\n%s", j->prompt, j->negative_prompt, line);
 }
 
 static json_t *subject_json(const job_subject *s, double job_scale)

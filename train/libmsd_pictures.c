@@ -45,13 +45,14 @@ static err job_of(job *j, arena *memory, const msd_generate_options *o)
     j->scheduler = o->scheduler;
     j->drop_grounding = o->drop_grounding;
     j->output = o->output;
+    j->batch_count = o->batch_count;
     TRY(check_text("--prompt", j->prompt));
     TRY(check_text("--negative-prompt", j->negative_prompt));
     for (int i = 0; i < o->subjects.count; i++) {
         TRY(check_text("--subject", o->subjects.item[i]));
         TRY(job_add_subject(j, memory, o->subjects.item[i]));
     }
-    return OK;
+    return job_check(j);
 }
 
 static err run_job(const msd_generate_options *o, const job *j, logger *log)
@@ -60,11 +61,10 @@ static err run_job(const msd_generate_options *o, const job *j, logger *log)
     pipeline *p = NULL;
     pipeline_files files = {.model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter};
     TRY(libmsd_check_run(&o->run));
-    TRY(job_check(j, NULL));
     TRY(device_open_cpu(&dev, (int)o->run.threads));
     err e = pipeline_open(&p, dev, &files, log);
     if (e == OK)
-        e = generate_pictures(p, j, o->batch_count, log);
+        e = generate_pictures(p, j, log);
     pipeline_close(p);
     device_close(dev);
     return e;

@@ -197,6 +197,8 @@ static float *download(fixture *f, const tensor *t)
 
 /* ---- one run ---- */
 
+typedef enum way { FRESH, ADDED, PASSED } way;
+
 static void make_inputs(fixture *f, tensor **t, unsigned trainable, bool ones)
 {
     device *d = f->b->d;
@@ -266,13 +268,23 @@ static void release_inputs(fixture *f, ag *g, tensor **t)
             fail(f, "%zu bytes of %s were not released", a->in_use[life], lifetime_name((lifetime)life));
 }
 
-static result run(fixture *f, unsigned trainable, bool ones, const char *how)
+/* The output; what else the row made is gone, as after a layer of a network. */
+static tensor *forward(fixture *f, ag *g, tensor **t, way w)
+{
+    tensor *in[OP_MAX_INPUTS];
+    int     scope = ag_scope_open(g);
+    for (int i = 0; i < f->inputs; i++)
+        in[i] = t[i] && w == PASSED ? ag_reshape(g, t[i], t[i]->ndim, t[i]->dim) : t[i];
+    return ag_scope_close(g, scope, f->c->run(g, in, f->c));
+}
+
+static result run(fixture *f, unsigned trainable, way w, const char *how)
 {
     result  r = {0};
     tensor *t[OP_MAX_INPUTS];
     ag     *g = ag_new(f->b->d);
-    make_inputs(f, t, trainable, ones);
-    tensor *y = f->c->run(g, t, f->c);
+    make_inputs(f, t, trainable, w == ADDED);
+    tensor *y = forward(f, g, t, w);
     if (!y || ag_status(g) != OK) {
         fail(f, "(%s): %s", how, err_message());
     } else if (!same_shape(y, f->y)) {
@@ -285,7 +297,7 @@ static result run(fixture *f, unsigned trainable, bool ones, const char *how)
             seed(f, g, y);
             if (ag_backward_seeded(g) != OK)
                 fail(f, "(%s) backward: %s", how, err_message());
-            check_gradients(f, t, &r, ones, how);
+            check_gradients(f, t, &r, w == ADDED, how);
         }
     }
     check_inputs(f, t, how);
@@ -314,8 +326,7 @@ static void run_frozen(fixture *f)
     tensor *t[OP_MAX_INPUTS];
     ag     *g = ag_new(f->b->d);
     make_inputs(f, t, 0, false);
-    int     scope = ag_scope_open(g);
-    tensor *y = ag_scope_close(g, scope, f->c->run(g, t, f->c));
+    tensor *y = forward(f, g, t, FRESH);
     if (ag_tape_length(g))
         fail(f, "(frozen): %" PRId64 " calls on the tape", ag_tape_length(g));
     size_t own = y && y->mem->life == LIFE_STEP ? y->mem->bytes : 0, kept = f->b->d->memory->in_use[LIFE_STEP];
@@ -332,30 +343,37 @@ op_verdict op_bench_run(op_bench *b, const op_case *c)
     open_fixture(&f, b, c);
     for (int i = 0; i < f.inputs; i++)
         all |= f.in[i].gradient ? 1u << i : 0;
-    result first = run(&f, all, false, "fresh"), again = run(&f, all, false, "again");
+    result first = run(&f, all, FRESH, "fresh"), again = run(&f, all, FRESH, "again");
     expect_same_bits(&f, &first, &again);
     run_frozen(&f);
+    run(&f, all, PASSED, "passed");
     if (all)
-        run(&f, all, true, "added");
+        run(&f, all, ADDED, "added");
     for (int i = 0; i < f.inputs && all & (all - 1); i++)
         if (f.in[i].gradient)
-            run(&f, 1u << i, false, "alone");
+            run(&f, 1u << i, FRESH, "alone");
     op_verdict v = f.verdict;
     arena_free(&f.memory);
     return v;
 }
 
-size_t op_bench_kept(op_bench *b, const op_case *c, int trainable)
+size_t op_bench_kept(op_bench *b, const op_case *c, int trainable, unsigned weights)
 {
     fixture f;
     tensor *t[OP_MAX_INPUTS];
     open_fixture(&f, b, c);
     ag *g = ag_new(b->d);
     make_inputs(&f, t, 1u << trainable, false);
-    int scope = ag_scope_open(g);
-    CHECK(c->run(g, t, c) && ag_tape_length(g) == 1, "%s: %s", c->name, err_message());
-    ag_scope_close(g, scope, NULL);
-    size_t kept = b->d->memory->in_use[LIFE_STEP];
+    CHECK(forward(&f, g, t, FRESH) && ag_tape_length(g) == 1, "%s: %s", c->name, err_message());
+    ag_scope_close(g, 0, NULL);
+    size_t kept = 0;
+    for (int i = 0; i < f.inputs; i++) {
+        if (weights >> i & 1u)
+            kept -= t[i]->mem->bytes;
+        else
+            tensor_release(t[i]);
+    }
+    kept += b->d->memory->total;
     release_inputs(&f, g, t);
     arena_free(&f.memory);
     return kept;

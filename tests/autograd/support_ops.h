@@ -8,6 +8,7 @@
  *     fresh     gradients as the graph makes them, in memory that was all NaN
  *     added     every gradient buffer holds 1 at the start, so that `=` for `+=` is caught
  *     alone     each input trainable by itself
+ *     passed    every input is a view that is gone before the backward
  *     again     the first run once more: the same bits
  *     frozen    nothing trainable: nothing on the tape, nothing kept but the output
  * and after each the guard bytes around every block of memory, the inputs, and the bytes still in use are looked at. */
@@ -53,7 +54,8 @@ op_bench  *op_bench_open(const char *golden);
 void       op_bench_close(op_bench *b);
 device    *op_bench_device(op_bench *b);
 op_verdict op_bench_run(op_bench *b, const op_case *c);
-/* Bytes of the step that the tape keeps after a forward whose output nobody holds, only input i being trainable. */
-size_t     op_bench_kept(op_bench *b, const op_case *c, int trainable);
+/* Bytes that only the tape holds after a forward, one input being trainable. Inputs whose bit is set in `weights` are
+ * held by a model; nobody else holds the other inputs and the output. */
+size_t     op_bench_kept(op_bench *b, const op_case *c, int trainable, unsigned weights);
 
 #endif

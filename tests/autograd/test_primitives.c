@@ -59,10 +59,10 @@ static tensor *filled(world *w, const char *name, int ndim, const int64_t *dim)
 static void test_casts(void **state)
 {
     (void)state;
-    static const float    exact[] = {0.0f, 1.0f, 2.5f, 200.0f, 17.0f}, whole[] = {0.0f, 1.0f, 2.0f, 200.0f, 17.0f};
-    static const dtype    types[] = {DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8};
-    const size_t          n = sizeof exact / sizeof *exact;
-    world                 w = open_world(1);
+    static const float exact[] = {0.0f, 1.0f, 2.5f, 200.0f, 17.0f}, whole[] = {0.0f, 1.0f, 2.0f, 200.0f, 17.0f};
+    static const dtype types[] = {DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8};
+    const size_t n = sizeof exact / sizeof *exact;
+    world        w = open_world(1);
     for (size_t i = 0; i < 5; i++) {
         for (size_t j = 0; j < 5; j++) {
             tensor *a = empty(&w, types[i], DIMS(5)), *b = empty(&w, types[j], DIMS(5));
@@ -123,7 +123,7 @@ static void test_unaligned_upload(void **state)
     close_world(&w);
 }
 
-/* x (3,4,5)[:, 1:3, ::2 ...] as a view, and into a view */
+/* x (3,4,6)[:, 1:3, ::2] as a view, and into a view */
 static void test_strided(void **state)
 {
     (void)state;
@@ -216,8 +216,9 @@ static void run_all(world *w, tensor **r)
 {
     device           *d = w->d;
     const primitives *p = d->p;
-    tensor *x = filled(w, "x", DIMS(2, 700, 36)), *dy = filled(w, "dy", DIMS(2, 700, 36)), *c = filled(w, "c", DIMS(36));
-    tensor *vec = filled(w, "vec", DIMS(2, 36)), *mean = empty(w, DT_F32, DIMS(2, 4)), *rstd = empty(w, DT_F32, DIMS(2, 4));
+    tensor *x = filled(w, "x", DIMS(2, 700, 36)), *dy = filled(w, "dy", DIMS(2, 700, 36));
+    tensor *c = filled(w, "c", DIMS(36)), *vec = filled(w, "vec", DIMS(2, 36));
+    tensor *mean = empty(w, DT_F32, DIMS(2, 4)), *rstd = empty(w, DT_F32, DIMS(2, 4));
     tensor  rows = *x, dy_rows = *dy;
     tensor_set_shape(&rows, DIMS(1400, 36));
     tensor_set_shape(&dy_rows, DIMS(1400, 36));
@@ -302,7 +303,8 @@ static void test_erf(void **state)
         worst = fmax(worst, e);
     }
     printf("ok   erf: within %.2e\n", worst);
-    assert_true(cpu_erf(INFINITY) == 1.0f && cpu_erf(-INFINITY) == -1.0f && isnan(cpu_erf(NAN)) && cpu_erf(0.0f) == 0.0f);
+    assert_true(cpu_erf(INFINITY) == 1.0f && cpu_erf(-INFINITY) == -1.0f);
+    assert_true(isnan(cpu_erf(NAN)) && cpu_erf(0.0f) == 0.0f);
 }
 
 /* What this version cannot do is said, not computed wrongly. */

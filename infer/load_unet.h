@@ -1,6 +1,6 @@
 /* The UNet and the adapter from files: config.json, then weights, then binding. Each function leaves *out usable or
- * empty; weights are released by unet_release and adapter_release, arrays live in to->owner. Errors are E_MODEL and name
- * file and key or tensor, or E_MEMORY. */
+ * empty; weights are released by unet_release and adapter_release, arrays live in to->owner. Errors are E_MODEL and
+ * name file and key or tensor, or E_MEMORY. */
 #ifndef MSD_INFER_LOAD_UNET_H
 #define MSD_INFER_LOAD_UNET_H
 

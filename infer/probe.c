@@ -84,7 +84,8 @@ err probe_whole(int64_t *out, const probe *p, const char *key, int64_t fallback,
     errno = 0;
     *out = strtoll(text, &end, 10);
     if (end == text || *end || errno || *out < low || *out > high)
-        return err_set(E_USAGE, "--set %s=%.60s: expected a whole number from %" PRId64 " to %" PRId64, key, text, low, high);
+        return err_set(E_USAGE, "--set %s=%.60s: expected a whole number from %" PRId64 " to %" PRId64, key, text, low,
+                       high);
     return OK;
 }
 
@@ -97,7 +98,8 @@ static err check_settings(const probe_module *m, const probe_options *o)
         size_t length = strcspn(o->set[i], "=");
         bool   found = false;
         for (size_t k = 0; k < known && !found; k++)
-            found = strlen(m->settings[k]) == length && !strncmp(m->settings[k], o->set[i], length) && o->set[i][length];
+            found =
+                strlen(m->settings[k]) == length && !strncmp(m->settings[k], o->set[i], length) && o->set[i][length];
         if (found)
             continue;
         char        key[64];
@@ -105,8 +107,8 @@ static err check_settings(const probe_module *m, const probe_options *o)
         const char *near = known ? text_nearest(key, m->settings, known) : NULL;
         if (near && !o->set[i][length])
             return err_set(E_USAGE, "--set %.60s: expected %s=VALUE", o->set[i], near);
-        return err_set(E_USAGE, "--set %.60s: %s has no such setting%s%s", o->set[i], m->name, near ? ", did you mean " : "",
-                       near ? near : "");
+        return err_set(E_USAGE, "--set %.60s: %s has no such setting%s%s", o->set[i], m->name,
+                       near ? ", did you mean " : "", near ? near : "");
     }
     return OK;
 }
@@ -224,14 +226,16 @@ tensor *probe_tensor(probe *p, const char *name)
     if (!t)
         return NULL;
     if (input->kind == PROBE_IDS)
-        return ag_fail(p->g, probe_i32(&ids, p, name)) == OK ? ag_input(p->g, input->name, DT_I32, t->ndim, t->dim, ids, DT_I32)
-                                                            : NULL;
+        return ag_fail(p->g, probe_i32(&ids, p, name)) == OK
+                   ? ag_input(p->g, input->name, DT_I32, t->ndim, t->dim, ids, DT_I32)
+                   : NULL;
     if (input->kind == PROBE_IMAGE)
         return ag_input(p->g, input->name, p->options->type, DIMS(t->dim[0], t->dim[2], t->dim[3], t->dim[1]),
                         probe_nhwc(p, name), DT_F32);
     if (ag_fail(p->g, probe_f32(&value, p, name)) != OK)
         return NULL;
-    return ag_input(p->g, input->name, input->kind == PROBE_F32 ? DT_F32 : p->options->type, t->ndim, t->dim, value, DT_F32);
+    return ag_input(p->g, input->name, input->kind == PROBE_F32 ? DT_F32 : p->options->type, t->ndim, t->dim, value,
+                    DT_F32);
 }
 
 /* ---- outputs ---- */

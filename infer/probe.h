@@ -1,5 +1,5 @@
-/* `msd probe`: one network, or one step, run on tensors from a safetensors file, for porting and debugging. A module is a
- * row: what it needs, what it reads, which --set keys it knows, and the function that runs it. The machinery reads,
+/* `msd probe`: one network, or one step, run on tensors from a safetensors file, for porting and debugging. A module is
+ * a row: what it needs, what it reads, which --set keys it knows, and the function that runs it. The machinery reads,
  * checks everything at once, and writes; names and layouts outside are those of diffusers (NCHW, f32 out).
  *
  *     static const probe_input inputs[] = {{"sample", "B,3,H,W", PROBE_IMAGE}, {0}};
@@ -49,8 +49,8 @@ typedef struct probe_module {
     err (*run)(probe *p);
 } probe_module;
 
-/* Runs options->module, which has to be one of `modules`. E_USAGE: unknown module or --set key, an option that is missing;
- * E_SHAPE: tensors that are missing or have another shape, all in one message; and the module's own. */
+/* Runs options->module, which has to be one of `modules`. E_USAGE: unknown module or --set key, an option that is
+ * missing; E_SHAPE: tensors that are missing or have another shape, all in one message; and the module's own. */
 err probe_run(const probe_options *options, const probe_module *const *modules, int count);
 
 /* ---- for modules ---- */

@@ -85,8 +85,8 @@ err probe_inputs_check(probe_sizes *out, arena *memory, const probe_module *m, c
             problem = arena_print(memory, "%s: missing, expected %s", i->name, expected_text(memory, out, i->shape));
         } else if (t && !shape_fits(out, i->shape, t)) {
             *out = before;
-            problem = arena_print(memory, "%s: found %s, expected %s", i->name, stored_shape_text(memory, t->ndim, t->dim),
-                                  expected_text(memory, out, i->shape));
+            problem = arena_print(memory, "%s: found %s, expected %s", i->name,
+                                  stored_shape_text(memory, t->ndim, t->dim), expected_text(memory, out, i->shape));
         }
         if (problem)
             problems = problems ? arena_print(memory, "%s; %s", problems, problem) : arena_copy_string(memory, problem);

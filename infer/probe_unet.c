@@ -65,8 +65,9 @@ static err run_resampler(probe *p)
     load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type};
     resampler            r;
     TRY(load_resampler(&r, &to, o->adapter));
-    tensor *tokens = resampler_forward(probe_graph(p), &r, probe_tensor(p, "image_hidden"), probe_tensor(p, "phrase_embeds"),
-                                       probe_tensor(p, "boxes"), probe_tensor(p, "drop_grounding_tokens"));
+    tensor *tokens =
+        resampler_forward(probe_graph(p), &r, probe_tensor(p, "image_hidden"), probe_tensor(p, "phrase_embeds"),
+                          probe_tensor(p, "boxes"), probe_tensor(p, "drop_grounding_tokens"));
     err e = probe_put(p, "image_prompt_embeds", tokens);
     resampler_release(&r);
     return e;

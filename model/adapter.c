@@ -58,8 +58,8 @@ static int64_t read_dim(size_reader *r, const char *name, int ndim, int which)
     if (!r->source->find(r->source, &v, name))
         r->status = err_set(E_MODEL, "%s: %s is missing: this is no MS-Diffusion adapter", r->source->label, name);
     else if (v.ndim != ndim || v.dim[which] < 1 || v.dim[which] > 1 << 24)
-        r->status = err_set(E_MODEL, "%s: %s: found %d dimensions, expected %d, all from 1 to 2^24", r->source->label, name, v.ndim,
-                            ndim);
+        r->status = err_set(E_MODEL, "%s: %s: found %d dimensions, expected %d, all from 1 to 2^24", r->source->label,
+                            name, v.ndim, ndim);
     return r->status == OK ? v.dim[which] : 1;
 }
 
@@ -68,7 +68,8 @@ static int64_t count_layers(const weight_source *s)
     int64_t depth = 0;
     for (size_t i = 0; i < s->count; i++) {
         long long layer;
-        if (sscanf(s->name(s, i), "image_proj.layers.%lld.", &layer) == 1 && layer >= depth && layer < RESAMPLER_MAX_DEPTH)
+        if (sscanf(s->name(s, i), "image_proj.layers.%lld.", &layer) == 1 && layer >= depth &&
+            layer < RESAMPLER_MAX_DEPTH)
             depth = layer + 1;
     }
     return depth;
@@ -89,11 +90,13 @@ err adapter_sizes_read(resampler_sizes *out, const weight_source *source)
     s.heads = inner / RESAMPLER_HEAD_WIDTH;
     s.phrase_width = grounding - 8 * RESAMPLER_BOX_FREQUENCIES;
     if (inner % RESAMPLER_HEAD_WIDTH)
-        return err_set(E_MODEL, "%s: image_proj.layers.0.0.to_q.weight: found %" PRId64 " rows, expected a multiple of %d (heads)",
-                       source->label, inner, RESAMPLER_HEAD_WIDTH);
+        return err_set(
+            E_MODEL, "%s: image_proj.layers.0.0.to_q.weight: found %" PRId64 " rows, expected a multiple of %d (heads)",
+            source->label, inner, RESAMPLER_HEAD_WIDTH);
     if (s.phrase_width < 1)
-        return err_set(E_MODEL, "%s: image_proj.latent_proj.0.weight: found %" PRId64 " inputs, expected the phrase's width + %d",
-                       source->label, grounding, 8 * RESAMPLER_BOX_FREQUENCIES);
+        return err_set(
+            E_MODEL, "%s: image_proj.latent_proj.0.weight: found %" PRId64 " inputs, expected the phrase's width + %d",
+            source->label, grounding, 8 * RESAMPLER_BOX_FREQUENCIES);
     *out = s;
     return OK;
 }
@@ -129,8 +132,10 @@ err adapter_load(ms_adapter *a, arena *owner, device *dev, dtype type, const wei
     *a = (ms_adapter){0};
     TRY(adapter_sizes_read(&sizes, source));
     if (sizes.out_width != config->text_width)
-        return err_set(E_MODEL, "%s: image_proj.proj_out.weight: gives tokens of width %" PRId64 ", the UNet's cross_attention_dim is %"
-                       PRId64 ": this adapter belongs to another model", source->label, sizes.out_width, config->text_width);
+        return err_set(E_MODEL,
+                       "%s: image_proj.proj_out.weight: gives tokens of width %" PRId64
+                       ", the UNet's cross_attention_dim is %" PRId64 ": this adapter belongs to another model",
+                       source->label, sizes.out_width, config->text_width);
     int64_t pairs = adapter_channels(&channels, owner, config);
     TRY(bind_load_begin(&b, owner, dev, type, source, trainable));
     adapter_bind(b, a, owner, &sizes, channels, pairs);

@@ -17,7 +17,7 @@ enum { ADAPTER_DUMMY_TOKENS = 4 };
 
 typedef struct ms_adapter {
     resampler     image_proj;
-    adapter_pair *pair;  /* pairs of them; pair[i] is ms_adapter.<2i+1> in files: self-attentions take the even places */
+    adapter_pair *pair; /* pairs of them; pair[i] is ms_adapter.<2i+1> in files: self-attentions take the even places */
     const int64_t *channels; /* of each pair */
     int64_t       pairs;
     tensor       *dummy; /* dummy_image_tokens (1,4,out_width): in the files, never computed with, not trained */
@@ -30,8 +30,8 @@ int64_t adapter_channels(const int64_t **channels, arena *owner, const unet_conf
 /* Sizes of an adapter file, from the shapes of its tensors. E_MODEL names what is missing or does not fit together. */
 err adapter_sizes_read(resampler_sizes *out, const weight_source *source);
 
-/* Names every tensor, in the order of the reference's dict: image_proj.*, ms_adapter.<i>.*, dummy_image_tokens. *a has to
- * be zero or bound before with the same sizes; its arrays live in `owner`. */
+/* Names every tensor, in the order of the reference's dict: image_proj.*, ms_adapter.<i>.*, dummy_image_tokens. *a has
+ * to be zero or bound before with the same sizes; its arrays live in `owner`. */
 void adapter_bind(binder *b, ms_adapter *a, arena *owner, const resampler_sizes *sizes, const int64_t *channels,
                   int64_t pairs);
 
@@ -41,9 +41,10 @@ err adapter_load(ms_adapter *a, arena *owner, device *dev, dtype type, const wei
                  const unet_config *config, bool trainable);
 
 /* A new adapter, trainable: Linear layers U(+-1/sqrt(in)) for weights and biases (torch's own initialisation),
- * grounding_latents N(0,1)/sqrt(dim), norms 1 and 0, dummy tokens N(0,1), pairs copied from the text's to_k, to_v of the
- * same cross-attention. Draws: DRAW_INIT of `seed`, the sample is the tensor's number in the walk. */
-err adapter_new(ms_adapter *a, arena *owner, device *dev, const resampler_sizes *sizes, const struct unet *u, uint64_t seed);
+ * grounding_latents N(0,1)/sqrt(dim), norms 1 and 0, dummy tokens N(0,1), pairs copied from the text's to_k, to_v of
+ * the same cross-attention. Draws: DRAW_INIT of `seed`, the sample is the tensor's number in the walk. */
+err adapter_new(ms_adapter *a, arena *owner, device *dev, const resampler_sizes *sizes, const struct unet *u,
+                uint64_t seed);
 
 /* Visits all tensors in file order: export, optimizer, lists of gradients. Those that are trained have needs_grad. */
 void adapter_walk(ms_adapter *a, bind_visit visit, void *user);

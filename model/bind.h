@@ -34,7 +34,7 @@ void *bind_user(binder *b);
 /* A visit for bind_walk_begin that releases each tensor and empties its slot: how a network is closed. */
 void bind_visit_release(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim);
 
-int  bind_enter(binder *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* adds ".part" to the path */
+int bind_enter(binder *b, const char *format, ...) __attribute__((format(printf, 2, 3))); /* adds ".part" to the path */
 void bind_leave(binder *b, int at);
 /* dim is the shape in the file, where further dimensions of 1 may follow (a linear layer stored as a 1x1 convolution).
  * leaf is joined to the path with a dot. */

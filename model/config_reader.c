@@ -87,7 +87,8 @@ bool config_bool(config_reader *r, const char *key, bool fallback)
     return json_is_true(value);
 }
 
-void config_ints(int64_t *out, config_reader *r, const char *key, int count, int64_t fallback, int64_t low, int64_t high)
+void config_ints(int64_t *out, config_reader *r, const char *key, int count, int64_t fallback, int64_t low,
+                 int64_t high)
 {
     const json_t *value = json_object_get(r->object, key);
     bool          good = true;
@@ -104,8 +105,8 @@ void config_ints(int64_t *out, config_reader *r, const char *key, int count, int
     if (good)
         return;
     char *found = json_dumps(value, JSON_COMPACT);
-    config_problem(r, "%s: found %.120s, expected %d whole numbers from %" PRId64 " to %" PRId64, key, found ? found : "?",
-                   count, low, high);
+    config_problem(r, "%s: found %.120s, expected %d whole numbers from %" PRId64 " to %" PRId64, key,
+                   found ? found : "?", count, low, high);
     free(found);
     for (int i = 0; i < count; i++)
         out[i] = low;
@@ -116,7 +117,8 @@ int config_texts(const char **out, config_reader *r, const char *key, int room)
     const json_t *value = json_object_get(r->object, key);
     size_t        count = json_array_size(value);
     if (!json_is_array(value) || count < 1 || count > (size_t)room) {
-        config_problem(r, "%s: %s, expected a list of 1 to %d names", key, value ? "found something else" : "missing", room);
+        config_problem(r, "%s: %s, expected a list of 1 to %d names", key, value ? "found something else" : "missing",
+                       room);
         return 0;
     }
     for (size_t i = 0; i < count; i++) {

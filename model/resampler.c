@@ -86,23 +86,25 @@ static tensor *feed_forward(ag *g, const resampler_layer *l, tensor *latents)
     return ag_scope_close(g, scope, ag_linear(g, h, l->down.w, NULL, latents));
 }
 
-static err check_inputs(const resampler *r, const tensor *image_hidden, const tensor *phrase_embeds, const tensor *boxes,
-                        const tensor *drop)
+static err check_inputs(const resampler *r, const tensor *image_hidden, const tensor *phrase_embeds,
+                        const tensor *boxes, const tensor *drop)
 {
     const resampler_sizes *s = &r->sizes;
     int64_t                rows = image_hidden->dim[0];
     arena                  text = {0};
     err                    e = OK;
     if (image_hidden->ndim != 3 || image_hidden->dim[2] != s->image_width)
-        e = err_set(E_SHAPE, "image_hidden: got %s, the adapter needs (R,L,%lld)%s", tensor_shape_text(&text, image_hidden),
-                    (long long)s->image_width, s->image_width == 1664 ? ": the image encoder has to be ViT-bigG" : "");
+        e = err_set(E_SHAPE, "image_hidden: got %s, the adapter needs (R,L,%lld)%s",
+                    tensor_shape_text(&text, image_hidden), (long long)s->image_width,
+                    s->image_width == 1664 ? ": the image encoder has to be ViT-bigG" : "");
     else if (phrase_embeds->ndim != 2 || phrase_embeds->dim[0] != rows || phrase_embeds->dim[1] != s->phrase_width)
-        e = err_set(E_SHAPE, "phrase_embeds: got %s, the adapter needs (%lld,%lld)", tensor_shape_text(&text, phrase_embeds),
-                    (long long)rows, (long long)s->phrase_width);
+        e = err_set(E_SHAPE, "phrase_embeds: got %s, the adapter needs (%lld,%lld)",
+                    tensor_shape_text(&text, phrase_embeds), (long long)rows, (long long)s->phrase_width);
     else if (boxes->ndim != 2 || boxes->dim[0] != rows || boxes->dim[1] != 4)
         e = err_set(E_SHAPE, "boxes: got %s, expected (%lld,4)", tensor_shape_text(&text, boxes), (long long)rows);
     else if (drop->ndim != 1 || drop->dim[0] != rows)
-        e = err_set(E_SHAPE, "drop_grounding_tokens: got %s, expected (%lld)", tensor_shape_text(&text, drop), (long long)rows);
+        e = err_set(E_SHAPE, "drop_grounding_tokens: got %s, expected (%lld)", tensor_shape_text(&text, drop),
+                    (long long)rows);
     arena_free(&text);
     return e;
 }

@@ -14,8 +14,8 @@ static void bind_mlp(binder *b, linear *in, linear *out, const char *path, int64
     bind_leave(b, at);
 }
 
-static void bind_transformer(binder *b, transformer *t, arena *owner, const unet_config *c, const unet_level *level, int depth,
-                             int64_t *pair)
+static void bind_transformer(binder *b, transformer *t, arena *owner, const unet_config *c, const unet_level *level,
+                             int depth, int64_t *pair)
 {
     t->first_pair = *pair;
     *pair += depth;
@@ -54,7 +54,8 @@ static void bind_down(binder *b, unet *u, arena *owner, int64_t *pair)
         for (int i = 0; i < c->down[level].layers; i++)
             in[i] = i || !level ? c->down[level].channels : c->down[level - 1].channels;
         int at = bind_enter(b, "down_blocks.%d", level);
-        bind_block(b, &u->down[level], owner, c, &c->down[level], in, level + 1 < c->levels ? "downsamplers.0.conv" : NULL, pair);
+        bind_block(b, &u->down[level], owner, c, &c->down[level], in,
+                   level + 1 < c->levels ? "downsamplers.0.conv" : NULL, pair);
         bind_leave(b, at);
     }
 }
@@ -226,7 +227,8 @@ static void make_masks(ag *g, attention_context *c, const unet *u, const unet_in
     int64_t h = in->sample->dim[1], w = in->sample->dim[2];
     int     levels = u->config.levels;
     for (int level = 0; level < levels; level++) {
-        bool used = u->config.down[level].attention || u->config.up[levels - 1 - level].attention || level == levels - 1;
+        bool used =
+            u->config.down[level].attention || u->config.up[levels - 1 - level].attention || level == levels - 1;
         if (used) {
             c->grid[c->grids].h = h;
             c->grid[c->grids].w = w;
@@ -274,7 +276,8 @@ static tensor *run_mid(pass *p, tensor *x)
     int                scope = ag_scope_open(p->g);
     x = resnet_forward(p->g, &p->u->mid_first, x, p->time, c->groups, c->eps);
     x = ag_scope_close(p->g, scope, transformer_forward(p->g, &p->u->mid, x, &p->context));
-    return ag_scope_close(p->g, scope, x ? resnet_forward(p->g, &p->u->mid_second, x, p->time, c->groups, c->eps) : NULL);
+    return ag_scope_close(p->g, scope,
+                          x ? resnet_forward(p->g, &p->u->mid_second, x, p->time, c->groups, c->eps) : NULL);
 }
 
 static tensor *run_up(pass *p, tensor *x)
@@ -305,7 +308,8 @@ tensor *unet_forward(ag *g, const unet *u, const unet_inputs *in, const adapter_
 {
     if (ag_status(g) != OK || !inputs_made(in, subjects))
         return NULL;
-    if (ag_fail(g, check_inputs(&u->config, in)) != OK || (subjects && ag_fail(g, check_subjects(u, in, subjects)) != OK))
+    if (ag_fail(g, check_inputs(&u->config, in)) != OK ||
+        (subjects && ag_fail(g, check_subjects(u, in, subjects)) != OK))
         return NULL;
     int  scope = ag_scope_open(g);
     pass p = {.g = g, .u = u, .context = {.text = in->encoder_hidden_states}};

@@ -49,8 +49,8 @@ typedef struct adapter_inputs {
     float   scale;
 } adapter_inputs;
 
-/* Predicted noise (B,h,w,out_channels). subjects may be NULL. NULL on error, which is kept in g: E_SHAPE names the input
- * that does not fit, with both shapes. */
+/* Predicted noise (B,h,w,out_channels). subjects may be NULL. NULL on error, which is kept in g: E_SHAPE names the
+ * input that does not fit, with both shapes. */
 tensor *unet_forward(ag *g, const unet *u, const unet_inputs *in, const adapter_inputs *subjects);
 
 #endif

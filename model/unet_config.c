@@ -40,11 +40,29 @@ static const config_fixed fixed_keys[] = {
 /* Keys that are read below, or that change nothing here: upcast_attention (softmax is always f32),
  * addition_embed_type_num_heads (of another embedding). */
 static const char *const read_keys[] = {
-    "addition_embed_type_num_heads", "addition_time_embed_dim", "attention_head_dim", "block_out_channels", "conv_in_kernel",
-    "conv_out_kernel", "cross_attention_dim", "down_block_types", "in_channels", "layers_per_block", "norm_eps",
-    "norm_num_groups", "num_attention_heads", "only_cross_attention", "out_channels", "projection_class_embeddings_input_dim",
-    "reverse_transformer_layers_per_block", "sample_size", "time_embedding_dim", "transformer_layers_per_block",
-    "up_block_types", "upcast_attention", "use_linear_projection",
+    "addition_embed_type_num_heads",
+    "addition_time_embed_dim",
+    "attention_head_dim",
+    "block_out_channels",
+    "conv_in_kernel",
+    "conv_out_kernel",
+    "cross_attention_dim",
+    "down_block_types",
+    "in_channels",
+    "layers_per_block",
+    "norm_eps",
+    "norm_num_groups",
+    "num_attention_heads",
+    "only_cross_attention",
+    "out_channels",
+    "projection_class_embeddings_input_dim",
+    "reverse_transformer_layers_per_block",
+    "sample_size",
+    "time_embedding_dim",
+    "transformer_layers_per_block",
+    "up_block_types",
+    "upcast_attention",
+    "use_linear_projection",
 };
 
 enum { FIXED_KEYS = sizeof fixed_keys / sizeof *fixed_keys, READ_KEYS = sizeof read_keys / sizeof *read_keys };
@@ -81,22 +99,29 @@ static err refuse_relatives(const json_t *config, const char *where)
     int64_t     in = plain_int(config, "in_channels"), width = plain_int(config, "cross_attention_dim");
     const char *embedding = json_string_value(json_object_get(config, "addition_embed_type"));
     if (in == 9)
-        return err_set(E_MODEL, "%s: in_channels: found 9, supported: 4; this looks like an inpainting UNet; give an SDXL base "
-                       "model", where);
+        return err_set(E_MODEL,
+                       "%s: in_channels: found 9, supported: 4; this looks like an inpainting UNet; give an SDXL base "
+                       "model",
+                       where);
     if (!embedding && (width == 768 || width == 1024))
-        return err_set(E_MODEL, "%s: addition_embed_type: found null, supported: \"text_time\"; cross_attention_dim %" PRId64
-                       ": this looks like a Stable Diffusion %s UNet; give an SDXL base model", where, width,
-                       width == 768 ? "1.x" : "2.x");
+        return err_set(E_MODEL,
+                       "%s: addition_embed_type: found null, supported: \"text_time\"; cross_attention_dim %" PRId64
+                       ": this looks like a Stable Diffusion %s UNet; give an SDXL base model",
+                       where, width, width == 768 ? "1.x" : "2.x");
     if (embedding && width == 1280 && plain_int(config, "projection_class_embeddings_input_dim") == 2560)
-        return err_set(E_MODEL, "%s: cross_attention_dim: found 1280 with projection_class_embeddings_input_dim 2560: this looks "
-                       "like the SDXL refiner; give an SDXL base model (2048 and 2816)", where);
+        return err_set(
+            E_MODEL,
+            "%s: cross_attention_dim: found 1280 with projection_class_embeddings_input_dim 2560: this looks "
+            "like the SDXL refiner; give an SDXL base model (2048 and 2816)",
+            where);
     return OK;
 }
 
 /* ---- blocks ---- */
 
 /* Whether each block of a list has attention, by its type. */
-static int read_block_types(bool *attention, config_reader *r, const char *key, const char *plain, const char *attending)
+static int read_block_types(bool *attention, config_reader *r, const char *key, const char *plain,
+                            const char *attending)
 {
     const char *type[UNET_MAX_LEVELS];
     int         count = config_texts(type, r, key, UNET_MAX_LEVELS);
@@ -115,8 +140,8 @@ static void read_depth(unet_level *level, config_reader *r, const char *key, con
         const json_t *value = json_is_array(entry) ? json_array_get(entry, (size_t)i) : entry;
         int64_t       depth = json_integer_value(value);
         if (!json_is_integer(value) || depth < 1 || depth > MAX_DEPTH) {
-            config_problem(r, "%s: expected whole numbers from 1 to %d, or a list of %d of them for a block", key, MAX_DEPTH,
-                           level->layers);
+            config_problem(r, "%s: expected whole numbers from 1 to %d, or a list of %d of them for a block", key,
+                           MAX_DEPTH, level->layers);
             depth = 1;
             entry = NULL;
         }
@@ -167,7 +192,8 @@ static void read_levels(unet_config *c, config_reader *r)
     c->levels = n;
     config_ints(channels, r, "block_out_channels", n, CONFIG_REQUIRED, 1, MAX_CHANNELS);
     config_ints(layers, r, "layers_per_block", n, 2, 1, UNET_MAX_LAYERS);
-    config_ints(heads, r, given && !json_is_null(given) ? "num_attention_heads" : "attention_head_dim", n, 8, 1, MAX_CHANNELS);
+    config_ints(heads, r, given && !json_is_null(given) ? "num_attention_heads" : "attention_head_dim", n, 8, 1,
+                MAX_CHANNELS);
     for (int i = 0; i < n; i++) {
         int mirror = n - 1 - i;
         c->down[i] = (unet_level){channels[i], heads[i], (int)layers[i], down[i], {0}};
@@ -176,13 +202,15 @@ static void read_levels(unet_config *c, config_reader *r)
     read_depths(c, r);
     for (int i = 0; i < n; i++) {
         if (channels[i] % c->groups)
-            config_problem(r, "norm_num_groups: %d does not divide the %" PRId64 " of block_out_channels", c->groups, channels[i]);
+            config_problem(r, "norm_num_groups: %d does not divide the %" PRId64 " of block_out_channels", c->groups,
+                           channels[i]);
         if ((down[i] || up[n - 1 - i] || i == n - 1) && channels[i] % heads[i])
             config_problem(r, "attention_head_dim: %" PRId64 " (the number of heads) does not divide the %" PRId64
                            " of block_out_channels", heads[i], channels[i]);
     }
     if (channels[0] % 2)
-        config_problem(r, "block_out_channels: the first, %" PRId64 ", is odd; the time embedding needs it even", channels[0]);
+        config_problem(r, "block_out_channels: the first, %" PRId64 ", is odd; the time embedding needs it even",
+                       channels[0]);
 }
 
 /* ---- the rest ---- */
@@ -201,8 +229,8 @@ static void read_text_width(unet_config *c, config_reader *r)
     config_ints(width, r, "cross_attention_dim", c->levels ? c->levels : 1, 1280, 1, MAX_CHANNELS);
     for (int i = 1; i < c->levels; i++)
         if (width[i] != width[0])
-            config_problem(r, "cross_attention_dim: blocks differ (%" PRId64 ", %" PRId64 "), supported: one for all", width[0],
-                           width[i]);
+            config_problem(r, "cross_attention_dim: blocks differ (%" PRId64 ", %" PRId64 "), supported: one for all",
+                           width[0], width[i]);
     c->text_width = width[0];
 }
 
@@ -210,13 +238,17 @@ static void read_embeddings(unet_config *c, config_reader *r)
 {
     if (!json_object_get(r->object, "addition_embed_type"))
         config_problem(r, "addition_embed_type: missing, supported: \"text_time\"");
-    c->time_channels = config_int(r, "time_embedding_dim", c->levels ? 4 * c->down[0].channels : 1, 1, 4 * MAX_CHANNELS);
+    c->time_channels =
+        config_int(r, "time_embedding_dim", c->levels ? 4 * c->down[0].channels : 1, 1, 4 * MAX_CHANNELS);
     c->time_id_channels = config_int(r, "addition_time_embed_dim", CONFIG_REQUIRED, 2, MAX_CHANNELS);
     int64_t projected = config_int(r, "projection_class_embeddings_input_dim", CONFIG_REQUIRED, 1, 16 * MAX_CHANNELS);
     c->pooled_width = projected - 6 * c->time_id_channels;
     if (!r->count && (c->pooled_width < 1 || c->time_id_channels % 2))
-        config_problem(r, "projection_class_embeddings_input_dim: found %" PRId64 ", expected the pooled text's width plus six "
-                       "times addition_time_embed_dim (%" PRId64 ", even)", projected, c->time_id_channels);
+        config_problem(r,
+                       "projection_class_embeddings_input_dim: found %" PRId64
+                       ", expected the pooled text's width plus six "
+                       "times addition_time_embed_dim (%" PRId64 ", even)",
+                       projected, c->time_id_channels);
 }
 
 static void read_only_cross_attention(config_reader *r)

@@ -129,15 +129,22 @@ static const probe_module *const modules[] = {&probe_module_unet, &probe_module_
 
 static probe_options options(const char *const *set, int sets)
 {
-    return (probe_options){.module = "unet", .model = FOLDER, .in = MSD_TEST_TMP "/in.safetensors", .set = set, .sets = sets,
-                           .out = MSD_TEST_TMP "/out.safetensors", .dev = dev, .type = DT_F32};
+    return (probe_options){.module = "unet",
+                           .model = FOLDER,
+                           .in = MSD_TEST_TMP "/in.safetensors",
+                           .set = set,
+                           .sets = sets,
+                           .out = MSD_TEST_TMP "/out.safetensors",
+                           .dev = dev,
+                           .type = DT_F32};
 }
 
 static void probe_predicts(void **state)
 {
     (void)state;
-    static const row rows[] = {{"sample", 4, {2, 4, 6, 10}}, {"timestep", 1, {2}}, {"encoder_hidden_states", 3, {2, 7, 128}},
-                               {"text_embeds", 2, {2, 64}}, {"time_ids", 2, {2, 6}}, {"unknown", 1, {3}}};
+    static const row rows[] = {
+        {"sample", 4, {2, 4, 6, 10}}, {"timestep", 1, {2}},    {"encoder_hidden_states", 3, {2, 7, 128}},
+        {"text_embeds", 2, {2, 64}},  {"time_ids", 2, {2, 6}}, {"unknown", 1, {3}}};
     write_tiny(FOLDER, 0, STORED_F16);
     write_inputs(MSD_TEST_TMP "/in.safetensors", rows, sizeof rows / sizeof *rows);
     probe_options o = options(NULL, 0);
@@ -173,12 +180,14 @@ static void expect_refusal(const probe_options *o, err code, const char *said)
 static void probe_says_what_is_wrong(void **state)
 {
     (void)state;
-    static const row rows[] = {{"sample", 4, {2, 4, 6, 10}}, {"timestep", 1, {3}}, {"text_embeds", 2, {2, 64}}, {"time_ids", 2, {2, 5}}};
+    static const row rows[] = {
+        {"sample", 4, {2, 4, 6, 10}}, {"timestep", 1, {3}}, {"text_embeds", 2, {2, 64}}, {"time_ids", 2, {2, 5}}};
     static const char *const typo[] = {"scael=1"}, *const words[] = {"scale=big"};
     write_inputs(MSD_TEST_TMP "/in.safetensors", rows, sizeof rows / sizeof *rows);
     probe_options o = options(NULL, 0);
-    expect_refusal(&o, E_SHAPE, "timestep: found (3), expected (B) with B = 2; encoder_hidden_states: missing, expected (B,T,X) "
-                                "with B = 2; time_ids: found (2,5), expected (B,6) with B = 2");
+    expect_refusal(&o, E_SHAPE,
+                   "timestep: found (3), expected (B) with B = 2; encoder_hidden_states: missing, expected (B,T,X) "
+                   "with B = 2; time_ids: found (2,5), expected (B,6) with B = 2");
     o = options(typo, 1);
     expect_refusal(&o, E_USAGE, "scael=1: unet has no such setting, did you mean scale");
     o = options(NULL, 0);
@@ -189,8 +198,11 @@ static void probe_says_what_is_wrong(void **state)
     o = options(NULL, 0);
     o.in = NULL;
     expect_refusal(&o, E_USAGE, "probe unet needs --in FILE");
-    static const row good[] = {{"sample", 4, {1, 4, 6, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 96}},
-                               {"text_embeds", 2, {1, 64}}, {"time_ids", 2, {1, 6}}};
+    static const row good[] = {{"sample", 4, {1, 4, 6, 6}},
+                               {"timestep", 1, {1}},
+                               {"encoder_hidden_states", 3, {1, 7, 96}},
+                               {"text_embeds", 2, {1, 64}},
+                               {"time_ids", 2, {1, 6}}};
     write_inputs(MSD_TEST_TMP "/in.safetensors", good, sizeof good / sizeof *good);
     o = options(words, 1);
     expect_refusal(&o, E_USAGE, "--set scale=big: expected a number");
@@ -255,8 +267,9 @@ static void probe_takes_an_adapter(void **state)
 {
     (void)state;
     static const row rows[] = {
-        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 128}}, {"text_embeds", 2, {1, 64}},
-        {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}}, {"boxes", 3, {1, 2, 4}}};
+        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}},    {"encoder_hidden_states", 3, {1, 7, 128}},
+        {"text_embeds", 2, {1, 64}}, {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}},
+        {"boxes", 3, {1, 2, 4}}};
     static const char *const off[] = {"scale=0"}, *const stronger[] = {"scale=0.5", "scale=2"};
     static const struct {
         const char *const *set;
@@ -282,22 +295,26 @@ static void probe_takes_an_adapter(void **state)
         assert_true(picture[0][i] - picture[2][i] < 1e-5f && picture[2][i] - picture[0][i] < 1e-5f);
 
     static const row wrong_boxes[] = {
-        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}}, {"encoder_hidden_states", 3, {1, 7, 128}}, {"text_embeds", 2, {1, 64}},
-        {"time_ids", 2, {1, 6}}, {"ip_tokens", 3, {1, 4, 128}}, {"boxes", 3, {1, 2, 5}}, {"subject_scales", 1, {3}}};
+        {"sample", 4, {1, 4, 8, 6}}, {"timestep", 1, {1}},      {"encoder_hidden_states", 3, {1, 7, 128}},
+        {"text_embeds", 2, {1, 64}}, {"time_ids", 2, {1, 6}},   {"ip_tokens", 3, {1, 4, 128}},
+        {"boxes", 3, {1, 2, 5}},     {"subject_scales", 1, {3}}};
     write_inputs(MSD_TEST_TMP "/in.safetensors", wrong_boxes, sizeof wrong_boxes / sizeof *wrong_boxes);
     probe_options wrong = options(NULL, 0);
     wrong.adapter = MSD_TEST_TMP "/adapter.safetensors";
     expect_refusal(&wrong, E_SHAPE, "boxes: found (1,2,5), expected (B,S,4) with B = 1");
     assert_null(strstr(err_message(), "subject_scales")); /* S is not known from a tensor that does not fit */
 
-    static const row resampler_rows[] = {{"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}}};
+    static const row resampler_rows[] = {
+        {"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}}};
     write_inputs(MSD_TEST_TMP "/in.safetensors", resampler_rows, 3);
     probe_options o = options(NULL, 0);
     o.module = "resampler";
     o.model = NULL;
     o.adapter = MSD_TEST_TMP "/adapter.safetensors";
     expect_refusal(&o, E_SHAPE, "drop_grounding_tokens: missing, expected (R) with R = 3");
-    static const row fractions[] = {{"image_hidden", 3, {3, 5, 48}}, {"phrase_embeds", 2, {3, 48}}, {"boxes", 2, {3, 4}},
+    static const row fractions[] = {{"image_hidden", 3, {3, 5, 48}},
+                                    {"phrase_embeds", 2, {3, 48}},
+                                    {"boxes", 2, {3, 4}},
                                     {"drop_grounding_tokens", 1, {3}}};
     write_inputs(MSD_TEST_TMP "/in.safetensors", fractions, 4);
     expect_refusal(&o, E_FORMAT, "drop_grounding_tokens");

@@ -14,14 +14,21 @@
 #include "support_source.h"
 
 static const char config_text[] =
-    "{\"block_out_channels\": [8, 16, 24], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"],"
+    "{\"block_out_channels\": [8, 16, 24], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", "
+    "\"CrossAttnDownBlock2D\"],"
     " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"layers_per_block\": 1,"
     " \"attention_head_dim\": [1, 2, 3], \"transformer_layers_per_block\": [1, 1, 2], \"use_linear_projection\": true,"
     " \"norm_num_groups\": 4, \"cross_attention_dim\": 20, \"addition_embed_type\": \"text_time\","
     " \"addition_time_embed_dim\": 8, \"projection_class_embeddings_input_dim\": 60}";
 
-static const resampler_sizes sizes = {.dim = 64, .depth = 2, .heads = 3, .queries = 4, .image_width = 40, .phrase_width = 12,
-                                      .hidden_width = 96, .out_width = 20};
+static const resampler_sizes sizes = {.dim = 64,
+                                      .depth = 2,
+                                      .heads = 3,
+                                      .queries = 4,
+                                      .image_width = 40,
+                                      .phrase_width = 12,
+                                      .hidden_width = 96,
+                                      .out_width = 20};
 
 typedef struct world {
     arena          memory;
@@ -114,7 +121,8 @@ static void begins_as_torch_would(void **state)
     expect_uniform(&w, r->layer[0].down.w, 96);
     expect_normal(&w, r->grounding_latents, 1 / sqrt(64.0));
     expect_normal(&w, a.dummy, 1);
-    const float *one = values(&w, r->norm_out.w), *zero = values(&w, r->norm_out.b), *first = values(&w, r->layer[0].norm_image.b);
+    const float *one = values(&w, r->norm_out.w), *zero = values(&w, r->norm_out.b),
+                *first = values(&w, r->layer[0].norm_image.b);
     for (int i = 0; i < 20; i++)
         assert_true(one[i] == 1 && zero[i] == 0 && first[i] == 0);
     adapter_release(&a);
@@ -129,9 +137,10 @@ static void pairs_are_the_texts(void **state)
     world_open(&w);
     assert_int_equal(adapter_new(&a, &w.memory, w.dev, &sizes, &w.unet, 5), OK);
     assert_int_equal(a.pairs, 1 + 2 + 4 + 2 + 2); /* down 1, down 2; up 0 (two layers of depth 2), up 1; mid */
-    const attention_layer *expected[] = {
-        &w.unet.down[1].transformer[0].block[0].cross, &w.unet.down[2].transformer[0].block[1].cross,
-        &w.unet.up[0].transformer[1].block[0].cross, &w.unet.up[1].transformer[0].block[0].cross, &w.unet.mid.block[1].cross};
+    const attention_layer *expected[] = {&w.unet.down[1].transformer[0].block[0].cross,
+                                         &w.unet.down[2].transformer[0].block[1].cross,
+                                         &w.unet.up[0].transformer[1].block[0].cross,
+                                         &w.unet.up[1].transformer[0].block[0].cross, &w.unet.mid.block[1].cross};
     static const int at[] = {0, 2, 5, 7, 10};
     for (int i = 0; i < 5; i++) {
         const adapter_pair *p = &a.pair[at[i]];

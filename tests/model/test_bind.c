@@ -44,7 +44,8 @@ static const char *fake_name(const weight_source *s, size_t i)
 
 static fake_source source_of(const entry *entries, size_t count)
 {
-    return (fake_source){{.label = "made/up.safetensors", .find = fake_find, .count = count, .name = fake_name}, entries};
+    return (fake_source){{.label = "made/up.safetensors", .find = fake_find, .count = count, .name = fake_name},
+                         entries};
 }
 
 typedef struct network {
@@ -156,11 +157,12 @@ static void every_problem_is_named(void **state)
     bind_load_begin(&b, &memory, dev, DT_F32, &source.base, false);
     network_bind(b, &n);
     assert_int_equal(bind_end(b), E_MODEL);
-    static const char *const said[] = {
-        "made/up.safetensors: ", "1 tensor missing: out.bias (2)",
-        "2 tensors of wrong shape: block.3.in.weight: file (3,2), model (2,3)",
-        "block.3.middle.weight: file (2,3,3,3,1,...), model (2,3,3,3)", "1 tensor of wrong type: block.3.in.bias: file I64",
-        "1 tensor unknown: lora.up"};
+    static const char *const said[] = {"made/up.safetensors: ",
+                                       "1 tensor missing: out.bias (2)",
+                                       "2 tensors of wrong shape: block.3.in.weight: file (3,2), model (2,3)",
+                                       "block.3.middle.weight: file (2,3,3,3,1,...), model (2,3,3,3)",
+                                       "1 tensor of wrong type: block.3.in.bias: file I64",
+                                       "1 tensor unknown: lora.up"};
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (!strstr(err_message(), said[i]))
             fail_msg("'%s' is not in: %s", said[i], err_message());

@@ -5,7 +5,6 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -18,17 +17,21 @@ static const double tolerance = 1e-5;
 
 static int64_t number(const golden *data, const char *key)
 {
-    const char *text = safetensors_metadata(data->file, key);
-    CHECK(text, "golden without %s", key);
-    return strtoll(text, NULL, 10);
+    const json_t *value = json_object_get(data->config, key);
+    CHECK(json_is_integer(value), "golden without %s", key);
+    return json_integer_value(value);
 }
 
 static resampler_sizes sizes_of(const golden *d)
 {
-    return (resampler_sizes){.dim = number(d, "dim"), .depth = number(d, "depth"), .heads = number(d, "heads"),
-                             .queries = number(d, "num_queries"), .image_width = number(d, "embedding_dim"),
+    return (resampler_sizes){.dim = number(d, "dim"),
+                             .depth = number(d, "depth"),
+                             .heads = number(d, "heads"),
+                             .queries = number(d, "num_queries"),
+                             .image_width = number(d, "embedding_dim"),
                              .phrase_width = number(d, "phrase_embeddings_dim"),
-                             .hidden_width = number(d, "dim") * number(d, "ff_mult"), .out_width = number(d, "output_dim")};
+                             .hidden_width = number(d, "dim") * number(d, "ff_mult"),
+                             .out_width = number(d, "output_dim")};
 }
 
 static tensor *input(ag *g, golden *d, const char *name)

@@ -1,12 +1,11 @@
-/* The UNet, plain and with the adapter, against diffusers and the reference implementation (tests/reference/make_unet.py,
- * f64). 1e-5 is the project's bound for networks in f32; a wrong formula, order or number of heads is far above it (the
- * adapter alone moves the result by 40 %). */
+/* The UNet, plain and with the adapter, against diffusers and the reference implementation
+ * (tests/reference/make_unet.py, f64). 1e-5 is the project's bound for networks in f32; a wrong formula, order or
+ * number of heads is far above it (the adapter alone moves the result by 40 %). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -27,17 +26,16 @@ typedef struct network {
     ms_adapter     adapter;
 } network;
 
-static int64_t metadata_number(const golden *data, const char *key)
-{
-    const char *text = safetensors_metadata(data->file, key);
-    CHECK(text, "golden without %s", key);
-    return strtoll(text, NULL, 10);
-}
-
 static resampler_sizes smallest_resampler(const golden *data, int64_t out_width)
 {
-    return (resampler_sizes){.dim = 8, .depth = 1, .heads = 1, .queries = metadata_number(data, "queries"), .image_width = 8,
-                             .phrase_width = 4, .hidden_width = 16, .out_width = out_width};
+    return (resampler_sizes){.dim = 8,
+                             .depth = 1,
+                             .heads = 1,
+                             .queries = json_integer_value(json_object_get(data->config, "_queries")),
+                             .image_width = 8,
+                             .phrase_width = 4,
+                             .hidden_width = 16,
+                             .out_width = out_width};
 }
 
 static void load_adapter(network *n)
@@ -90,7 +88,8 @@ static tensor *input(network *n, const char *name)
 {
     const stored_tensor *t = golden_tensor(&n->data, name);
     if (t->ndim == 4)
-        return ag_input(n->g, name, DT_F32, DIMS(t->dim[0], t->dim[2], t->dim[3], t->dim[1]), golden_nhwc(&n->data, name), DT_F32);
+        return ag_input(n->g, name, DT_F32, DIMS(t->dim[0], t->dim[2], t->dim[3], t->dim[1]),
+                        golden_nhwc(&n->data, name), DT_F32);
     return ag_input(n->g, name, DT_F32, t->ndim, t->dim, golden_f32(&n->data, name), DT_F32);
 }
 
@@ -103,7 +102,8 @@ static unet_inputs inputs(network *n)
 
 static adapter_inputs subjects(network *n)
 {
-    return (adapter_inputs){.adapter = &n->adapter, .ip_tokens = input(n, "ip_tokens"), .boxes = input(n, "boxes"), .scale = 0.6f};
+    return (adapter_inputs){
+        .adapter = &n->adapter, .ip_tokens = input(n, "ip_tokens"), .boxes = input(n, "boxes"), .scale = 0.6f};
 }
 
 static void expect(network *n, const char *name, const adapter_inputs *s)
@@ -149,7 +149,8 @@ static void fewer_samples_with_subjects(void **state)
     network_open(&n, "unet_b.safetensors");
     const stored_tensor *t = golden_tensor(&n.data, "noise_pred");
     int64_t              per_sample = t->count / t->dim[0];
-    float *both = arena_get(&n.memory, (size_t)t->count * sizeof(float)), *one = arena_get(&n.memory, (size_t)t->count * sizeof(float));
+    float *both = arena_get(&n.memory, (size_t)t->count * sizeof(float)),
+          *one = arena_get(&n.memory, (size_t)t->count * sizeof(float));
     unet_inputs    in = inputs(&n);
     adapter_inputs s = subjects(&n);
     s.boxes = ag_slice(n.g, s.boxes, 0, 0, 1);
@@ -163,7 +164,8 @@ static void fewer_samples_with_subjects(void **state)
     out = unet_forward(n.g, &n.unet, &in, NULL);
     assert_non_null(out);
     assert_int_equal(tensor_download(both, DT_F32, out), OK);
-    assert_true(relative_error(one + per_sample, both + per_sample, t->count - per_sample) < 1e-6); /* plain in samples 1, 2 */
+    assert_true(relative_error(one + per_sample, both + per_sample, t->count - per_sample) <
+                1e-6); /* plain in samples 1, 2 */
     assert_true(relative_error(one, both, per_sample) > 0.01);
     network_close(&n);
 }
@@ -213,7 +215,7 @@ static void wrong_inputs_are_named(void **state)
     network_close(&n);
 }
 
-/* The same bits twice, whatever the number of threads. */
+/* The same bits twice. */
 static void bits_repeat(void **state)
 {
     (void)state;

@@ -59,7 +59,8 @@ static void parameters_are_counted(void **state)
 {
     (void)state;
     assert_int_equal(count_unet("{}"), 2567463684);
-    assert_int_equal(count_unet("{\"block_out_channels\": [160, 320, 640], \"attention_head_dim\": [5, 5, 10]}"), 728365444);
+    assert_int_equal(count_unet("{\"block_out_channels\": [160, 320, 640], \"attention_head_dim\": [5, 5, 10]}"),
+                     728365444);
 }
 
 static void the_adapter_is_counted(void **state)
@@ -72,8 +73,14 @@ static void the_adapter_is_counted(void **state)
     int64_t         total = 0;
     const int64_t  *channels;
     json_t         *config = sdxl();
-    resampler_sizes sizes = {.dim = 1280, .depth = 4, .heads = 20, .queries = 16, .image_width = 1664, .phrase_width = 768,
-                             .hidden_width = 5120, .out_width = 2048};
+    resampler_sizes sizes = {.dim = 1280,
+                             .depth = 4,
+                             .heads = 20,
+                             .queries = 16,
+                             .image_width = 1664,
+                             .phrase_width = 768,
+                             .hidden_width = 5120,
+                             .out_width = 2048};
     assert_int_equal(unet_config_parse(&c, config, "config.json"), OK);
     int64_t pairs = adapter_channels(&channels, &memory, &c);
     assert_int_equal(pairs, 70);
@@ -111,9 +118,10 @@ static void lists_and_nested_lists_are_read(void **state)
 {
     (void)state;
     unet_config c;
-    json_t     *config = sdxl_with("{\"layers_per_block\": [1, 2, 3], \"transformer_layers_per_block\": [1, [2, 1], [1, 2, 3]],"
-                                   " \"reverse_transformer_layers_per_block\": [[4, 3, 2, 1], 5, [1, 1]],"
-                                   " \"sample_size\": [32, 48], \"num_attention_heads\": 8, \"cross_attention_dim\": [64, 64, 64]}");
+    json_t *config =
+        sdxl_with("{\"layers_per_block\": [1, 2, 3], \"transformer_layers_per_block\": [1, [2, 1], [1, 2, 3]],"
+                  " \"reverse_transformer_layers_per_block\": [[4, 3, 2, 1], 5, [1, 1]],"
+                  " \"sample_size\": [32, 48], \"num_attention_heads\": 8, \"cross_attention_dim\": [64, 64, 64]}");
     if (unet_config_parse(&c, config, "config.json") != OK)
         fail_msg("%s", err_message());
     assert_int_equal(c.down[2].layers, 3);
@@ -150,7 +158,8 @@ static void other_models_are_named(void **state)
 {
     (void)state;
     REFUSES("{\"in_channels\": 9}", "unet/config.json: in_channels: found 9", "inpainting");
-    REFUSES("{\"addition_embed_type\": null, \"cross_attention_dim\": 768}", "addition_embed_type", "Stable Diffusion 1.x");
+    REFUSES("{\"addition_embed_type\": null, \"cross_attention_dim\": 768}", "addition_embed_type",
+            "Stable Diffusion 1.x");
     REFUSES("{\"addition_embed_type\": null, \"cross_attention_dim\": 1024}", "Stable Diffusion 2.x");
     REFUSES("{\"cross_attention_dim\": 1280, \"projection_class_embeddings_input_dim\": 2560}", "refiner");
 }
@@ -158,10 +167,12 @@ static void other_models_are_named(void **state)
 static void every_unsupported_key_is_named(void **state)
 {
     (void)state;
-    REFUSES("{\"act_fn\": \"gelu\", \"time_embedding_type\": \"fourier\", \"only_cross_attention\": true, \"freq_shift\": 1,"
-            " \"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\", \"CrossAttnDownBlock2D\"], \"dropout\": 0.1}",
-            "act_fn: found \"gelu\", supported: \"silu\"", "time_embedding_type: found \"fourier\"", "only_cross_attention",
-            "freq_shift: found 1", "down_block_types: found \"AttnDownBlock2D\"", "dropout: found 0.1");
+    REFUSES(
+        "{\"act_fn\": \"gelu\", \"time_embedding_type\": \"fourier\", \"only_cross_attention\": true, \"freq_shift\": "
+        "1,"
+        " \"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\", \"CrossAttnDownBlock2D\"], \"dropout\": 0.1}",
+        "act_fn: found \"gelu\", supported: \"silu\"", "time_embedding_type: found \"fourier\"", "only_cross_attention",
+        "freq_shift: found 1", "down_block_types: found \"AttnDownBlock2D\"", "dropout: found 0.1");
     REFUSES("{\"block_out_channels\": [320, 650, 1280], \"attention_head_dim\": [5, 7, 20]}",
             "norm_num_groups: 32 does not divide the 650", "attention_head_dim: 7");
     REFUSES("{\"layers_per_block\": [2, 2]}", "layers_per_block: found [2,2], expected 3 whole numbers");

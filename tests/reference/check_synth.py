@@ -2,8 +2,8 @@
 
     python check_synth.py FOLDER [--steps 2] [--picture OUT.png]
 
-Loads every component strictly (no missing or unexpected weights), draws one picture, and fails when something is not finite
-or the picture is flat.
+Loads every component strictly (no missing or unexpected weights), draws one picture, and fails when something is not
+finite or the picture is flat.
 """
 
 import argparse
@@ -12,10 +12,13 @@ import sys
 
 import numpy
 import torch
-from diffusers import StableDiffusionXLPipeline
-from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import AutoImageProcessor, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 torch.set_num_threads(2)
+
+CLASSES = dict(unet=UNet2DConditionModel, vae=AutoencoderKL, text_encoder=CLIPTextModel,
+               text_encoder_2=CLIPTextModelWithProjection, image_encoder=CLIPVisionModelWithProjection)
 
 
 def main():
@@ -26,12 +29,7 @@ def main():
     args = a.parse_args()
     problems = []
 
-    for name, kind in (("unet", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers"),
-                       ("text_encoder_2", "transformers"), ("image_encoder", "transformers")):
-        import diffusers
-        import transformers
-        cls = dict(unet=diffusers.UNet2DConditionModel, vae=diffusers.AutoencoderKL, text_encoder=transformers.CLIPTextModel,
-                   text_encoder_2=transformers.CLIPTextModelWithProjection, image_encoder=CLIPVisionModelWithProjection)[name]
+    for name, cls in CLASSES.items():
         model, info = cls.from_pretrained(os.path.join(args.folder, name), output_loading_info=True)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
             if info.get(key):
@@ -44,7 +42,8 @@ def main():
         ids = tokenizer("a dog and a cat", padding="max_length", truncation=True).input_ids
         if len(ids) != 77 or max(ids) >= pipeline.text_encoder.config.vocab_size:
             problems.append(f"tokenizer: {len(ids)} ids up to {max(ids)}")
-    out = pipeline("a dog and a cat", num_inference_steps=args.steps, generator=torch.Generator().manual_seed(0), output_type="np")
+    out = pipeline("a dog and a cat", num_inference_steps=args.steps, generator=torch.Generator().manual_seed(0),
+                   output_type="np")
     picture = out.images[0]
     print(f"picture {picture.shape}, mean {picture.mean():.3f}, deviation {picture.std():.3f}, "
           f"{100 * float(((picture <= 0) | (picture >= 1)).mean()):.0f} % clipped")
@@ -53,8 +52,9 @@ def main():
     if args.picture:
         pipeline.image_processor.numpy_to_pil(out.images)[0].save(args.picture)
 
-    vision = CLIPVisionModelWithProjection.from_pretrained(os.path.join(args.folder, "image_encoder"), dtype=torch.float32)
-    processor = AutoImageProcessor.from_pretrained(os.path.join(args.folder, "image_encoder"))
+    folder = os.path.join(args.folder, "image_encoder")
+    vision = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    processor = AutoImageProcessor.from_pretrained(folder)
     pixels = processor(images=(255 * picture).astype("uint8"), return_tensors="pt").pixel_values
     hidden = vision(pixels, output_hidden_states=True).hidden_states[-2]
     print(f"image encoder: {tuple(hidden.shape)}, deviation {float(hidden.std()):.3f}")

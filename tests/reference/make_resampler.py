@@ -2,11 +2,12 @@
 
     python make_resampler.py GOLDENS_FOLDER --reference MS-DIFFUSION-CHECKOUT
 
-Weights are the counter formula's under the names of an adapter file (image_proj....), so that they are not stored. Computed
-in f64 but for the reference's softmax, which is f32.
+Weights are the counter formula's under the names of an adapter file (image_proj....), so that they are not stored.
+Computed in f64 but for the reference's softmax, which is f32.
 """
 
 import argparse
+import json
 
 import numpy
 import torch
@@ -40,12 +41,13 @@ def make(folder, name, Resampler):
                   boxes=0.5 + 0.5 * make_input("boxes", rows, 4))
     with torch.no_grad():
         out = module(inputs["image_hidden"].double(), grounding_kwargs=dict(
-            boxes=inputs["boxes"].double(), phrase_embeds=inputs["phrase_embeds"].double(), drop_grounding_tokens=case["drop"]))
-    inputs["drop_grounding_tokens"] = torch.tensor([d for d in case["drop"] for _ in range(case["subjects"])], dtype=torch.int32)
+            boxes=inputs["boxes"].double(), phrase_embeds=inputs["phrase_embeds"].double(),
+            drop_grounding_tokens=case["drop"]))
+    dropped = [d for d in case["drop"] for _ in range(case["subjects"])]
+    inputs["drop_grounding_tokens"] = torch.tensor(dropped, dtype=torch.int32)
     tensors = {k: numpy.ascontiguousarray(v.numpy()) for k, v in inputs.items()}
     tensors["image_prompt_embeds"] = out.float().numpy()
-    sizes = dict(case["sizes"])
-    save_file(tensors, f"{folder}/resampler_{name}.safetensors", {k: str(v) for k, v in sizes.items()})
+    save_file(tensors, f"{folder}/resampler_{name}.safetensors", {"config": json.dumps(case["sizes"])})
     print(f"resampler_{name}: {tuple(out.shape)}, norm {float(out.norm()):.4f}")
 
 

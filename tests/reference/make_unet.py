@@ -35,11 +35,12 @@ CASES = {
         boxes=[[[0.1, 0.2, 0.62, 0.9], [0.4, 0.0, 1.0, 0.55]], [[0.0, 0.0, 1.0, 0.3], [0.0, 0.0, 0.0, 0.0]]],
         scales=[0.3, 1.2],
     ),
-    # everything else: lists, convolutions as projections, sides that do not divide, attention at the finest level,
-    # fewer samples with subjects than the batch has
+    # everything else: lists, convolutions as projections, sides that do not divide, attention at the finest
+    # level, fewer samples with subjects than the batch has
     "b": dict(
         config=dict(COMMON, block_out_channels=[24, 40, 56], down_block_types=[CROSS, PLAIN, CROSS],
-                    up_block_types=[CROSS_UP, PLAIN_UP, CROSS_UP], layers_per_block=[1, 2, 1], attention_head_dim=[3, 5, 7],
+                    up_block_types=[CROSS_UP, PLAIN_UP, CROSS_UP], layers_per_block=[1, 2, 1],
+                    attention_head_dim=[3, 5, 7],
                     transformer_layers_per_block=[2, 1, 3], use_linear_projection=False, norm_num_groups=8,
                     cross_attention_dim=40, addition_time_embed_dim=12, projection_class_embeddings_input_dim=20 + 72),
         size=(9, 13), text=7, queries=2, timesteps=[501.0, 0.0, 250.0],
@@ -70,7 +71,8 @@ def inputs_of(case):
         encoder_hidden_states=2 * make("encoder_hidden_states", batch, case["text"], config["cross_attention_dim"]),
         text_embeds=2 * make("text_embeds", batch, pooled),
         time_ids=torch.tensor([[512, 768, 0, 64, 1024, 512 + 128 * i] for i in range(batch)], dtype=torch.float32),
-        ip_tokens=2 * make("ip_tokens", boxes.shape[0], boxes.shape[1] * case["queries"], config["cross_attention_dim"]),
+        ip_tokens=2 * make("ip_tokens", boxes.shape[0], boxes.shape[1] * case["queries"],
+                           config["cross_attention_dim"]),
         boxes=boxes, subject_scales=torch.tensor(case["scales"]),
     )
 
@@ -141,11 +143,12 @@ def make(folder, name, checkout):
     adapted, scaled = by_reference(unet, case, i, checkout) if square else (formula, formula_scaled)
     size = lambda x: float(x.norm())
     print(f"unet_{name}: plain {size(plain):.4f}, the adapter moves it by {size(adapted - plain):.4f}, scales by "
-          f"{size(scaled - adapted):.4f}; reference against formula {size(adapted - formula):.2e} {size(scaled - formula_scaled):.2e}")
+          f"{size(scaled - adapted):.4f}; reference against formula {size(adapted - formula):.2e} "
+          f"{size(scaled - formula_scaled):.2e}")
     tensors = dict(i, noise_pred=plain, noise_pred_adapter=adapted, noise_pred_scales=scaled)
     tensors = {k: numpy.ascontiguousarray(v.numpy(), dtype=numpy.float32) for k, v in tensors.items()}
-    save_file(tensors, f"{folder}/unet_{name}.safetensors",
-              {"config": json.dumps(case["config"]), "queries": str(case["queries"])})
+    config = json.dumps(dict(case["config"], _queries=case["queries"]))
+    save_file(tensors, f"{folder}/unet_{name}.safetensors", {"config": config})
 
 
 if __name__ == "__main__":

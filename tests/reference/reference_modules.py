@@ -28,7 +28,8 @@ def cross_attentions(unet):
 
 class MultiSubjectProcessor(torch.nn.Module):
     """Text attention plus scale * one softmax over the tokens of the subjects whose box covers the query; f64-exact
-    and written from the formula. `state` holds ip_tokens (A,S*N,X), boxes (A,S,4), grids {h*w: (h,w)}, scale, subject_scales."""
+    and written from the formula. `state` holds ip_tokens (A,S*N,X), boxes (A,S,4), grids {h*w: (h,w)}, scale,
+    subject_scales."""
 
     def __init__(self, key, value, state):
         super().__init__()

@@ -167,6 +167,40 @@ static char *step_folder(const char *run, int64_t step)
     return path_join(run, name);
 }
 
+/* Moves an existing folder to a temporary name (caller frees *aside; NULL when there is none). */
+static err set_aside(char **aside, const char *folder)
+{
+    *aside = NULL;
+    if (!folder_exists(folder))
+        return OK;
+    TRY(folder_create_temporary(aside, folder));
+    return folder_publish(folder, *aside);
+}
+
+void checkpoint_remove(const char *folder)
+{
+    char *aside = NULL;
+    set_aside(&aside, folder);
+    if (aside)
+        folder_remove(aside);
+    free(aside);
+}
+
+/* An existing folder is left by a run that was resumed from an earlier step; it comes back when publishing fails. */
+static err publish_over(const char *temporary, const char *final)
+{
+    char *aside = NULL;
+    err e = set_aside(&aside, final);
+    if (e == OK)
+        e = folder_publish(temporary, final);
+    if (e != OK && aside && !folder_exists(final))
+        folder_publish(aside, final);
+    if (aside)
+        folder_remove(aside);
+    free(aside);
+    return e;
+}
+
 err checkpoint_save(const char *run, const checkpoint *c)
 {
     TRY(check_space(run, c));
@@ -174,12 +208,10 @@ err checkpoint_save(const char *run, const checkpoint *c)
     err e = folder_create_temporary(&temporary, final);
     if (e == OK)
         e = write_all(temporary, c);
-    if (e == OK) {
-        folder_remove(final); /* left by a run that was resumed from an earlier step */
-        e = folder_publish(temporary, final);
-    } else if (temporary) {
+    if (e == OK)
+        e = publish_over(temporary, final);
+    if (e != OK && temporary)
         folder_remove(temporary);
-    }
     free(temporary);
     free(final);
     return e;

@@ -25,6 +25,9 @@ err checkpoint_save(const char *run, const checkpoint *c);
  * not match. Nothing is changed before manifest and hashes were found good. */
 err checkpoint_load(checkpoint *c, const char *folder);
 
+/* Removes a step folder; at every moment it is whole under its name or gone. */
+void checkpoint_remove(const char *folder);
+
 /* E_CHECKPOINT unless manifest.json and all it names are whole; *step is the manifest's. */
 err checkpoint_verify(int64_t *step, const char *folder);
 /* An adapter's tensors as a file of their own, as in a checkpoint. */

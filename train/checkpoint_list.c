@@ -68,7 +68,10 @@ err checkpoint_newest(char **folder, int *found, const char *run, logger *log)
     for (int i = 0; i < l.count && !*folder; i++) {
         char *path = folder_of(run, l.step[i]);
         int64_t step = -1;
-        if (checkpoint_verify(&step, path) == OK && step == l.step[i]) {
+        err e = checkpoint_verify(&step, path);
+        if (e == OK && step != l.step[i])
+            e = err_set(E_CHECKPOINT, "manifest.json: step: found %" PRId64 ", expected the folder name's", step);
+        if (e == OK) {
             *folder = path;
             continue;
         }
@@ -88,8 +91,22 @@ void checkpoint_rotate(const char *run, int64_t keep, int64_t good)
         if (l.step[i] == good)
             continue;
         char *path = folder_of(run, l.step[i]);
-        folder_remove(path);
+        checkpoint_remove(path);
         free(path);
     }
     free(l.step);
+}
+
+void checkpoint_sweep(const char *run)
+{
+    DIR *d = opendir(run);
+    for (struct dirent *entry; d && (entry = readdir(d));) {
+        if (strncmp(entry->d_name, ".step-", strlen(".step-")) || !strstr(entry->d_name, ".tmp-"))
+            continue;
+        char *path = path_join(run, entry->d_name);
+        folder_remove(path);
+        free(path);
+    }
+    if (d)
+        closedir(d);
 }

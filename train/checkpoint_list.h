@@ -12,6 +12,9 @@
  * ones are passed over and said in warnings. *found: how many step folders there are, good or not. */
 err checkpoint_newest(char **folder, int *found, const char *run, logger *log);
 
+/* Removes what a killed process left of step folders it was writing or removing. Only for who holds the run's lock. */
+void checkpoint_sweep(const char *run);
+
 /* Removes all but the newest `keep` step folders; `good`, the one just verified, always stays. keep 0: removes none. */
 void checkpoint_rotate(const char *run, int64_t keep, int64_t good);
 

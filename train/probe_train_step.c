@@ -148,7 +148,8 @@ static err run_gradients(stage *s)
 static err run_updates(stage *s)
 {
     const recipe *r = &s->recipe;
-    float        *losses = ARENA_ARRAY(s->memory, float, r->updates), *norms = ARENA_ARRAY(s->memory, float, r->updates);
+    float        *losses = ARENA_ARRAY(s->memory, float, r->updates);
+    float        *norms = ARENA_ARRAY(s->memory, float, r->updates);
     for (int64_t i = 0; i < r->updates; i++) {
         double loss, length;
         optimizer_begin(s->optimizer);

@@ -8,6 +8,7 @@
 #include "data/adapter_file.h"
 #include "data/fingerprint.h"
 #include "infer/load_unet.h"
+#include "train/checkpoint_list.h"
 #include "train/resume.h"
 
 /* ---- config and dataset ---- */
@@ -32,6 +33,8 @@ static err take_folder(run *r)
     char *path = path_join(dir, ".lock");
     err e = file_lock(&r->lock, path);
     free(path);
+    if (e == OK)
+        checkpoint_sweep(dir);
     return e;
 }
 

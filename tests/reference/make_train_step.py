@@ -3,12 +3,12 @@
     python make_train_step.py GOLDENS_FOLDER --reference MS-DIFFUSION-CHECKOUT
 
 diffusers' UNet with the reference's Resampler and MaskedIPAttnProcessor2_0; DDPM noising by diffusers. Weights are the
-counter formula's under the names of the files, so that they are not stored; the UNet's config, the resampler's sizes and
-the optimizer's settings are in the metadata. Computed in f64 (but for the reference's softmax in the resampler and the
-sinusoids, which are f32), stored as f32: what is measured is the error of the other side alone.
+counter formula's under the names of the files, so that they are not stored; the UNet's config, the resampler's sizes
+and the optimizer's settings are in the metadata. Computed in f64 (but for the reference's softmax in the resampler and
+the sinusoids, which are f32), stored as f32: what is measured is the error of the other side alone.
 
-grad.NAME holds every gradient whole. param.NAME, after the updates, holds element i*n//512 for i in 0..511 of a tensor of
-n > 512 elements; params.norm holds the norms of all of them.
+grad.NAME holds every gradient whole. param.NAME, after the updates, holds element i*n//512 for i in 0..511 of a tensor
+of n > 512 elements; params.norm holds the norms of all of them.
 """
 
 import argparse
@@ -44,8 +44,9 @@ CASES = {
     # grounding, heads x 64 that is not dim, an odd side; large steps
     "b": dict(
         config=dict(COMMON, block_out_channels=[12, 20, 28], down_block_types=[CROSS, PLAIN, CROSS],
-                    up_block_types=[CROSS_UP, PLAIN_UP, CROSS_UP], layers_per_block=[1, 2, 1], attention_head_dim=[3, 5, 7],
-                    transformer_layers_per_block=[2, 1, 2], use_linear_projection=False, norm_num_groups=4,
+                    up_block_types=[CROSS_UP, PLAIN_UP, CROSS_UP], layers_per_block=[1, 2, 1],
+                    attention_head_dim=[3, 5, 7], transformer_layers_per_block=[2, 1, 2],
+                    use_linear_projection=False, norm_num_groups=4,
                     cross_attention_dim=20, addition_time_embed_dim=6, projection_class_embeddings_input_dim=16 + 36),
         resampler=dict(dim=20, depth=1, heads=2, num_queries=2, embedding_dim=14, output_dim=20, ff_mult=2,
                        phrase_embeddings_dim=7),
@@ -69,7 +70,7 @@ def build(case, checkout):
     unet.requires_grad_(False)
     unet.double()
     resampler = Resampler(dim_head=64, latent_init_mode="grounding", fourier_freqs=8, **case["resampler"])
-    resampler.load_state_dict({k: weight("image_proj." + k, v.shape) for k, v in resampler.state_dict().items()}, strict=True)
+    resampler.load_state_dict({k: weight("image_proj." + k, v.shape) for k, v in resampler.state_dict().items()})
     resampler.double()
     trained = {"image_proj." + k: v for k, v in resampler.named_parameters()}
     processors = {name: Plain() for name in unet.attn_processors}
@@ -101,7 +102,8 @@ def inputs_of(case):
 
 
 def predict(unet, i, states, **more):
-    schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012,
+                             beta_schedule="scaled_linear")
     noisy = schedule.add_noise(i["latents"].double(), i["noise"].double(), i["timesteps"])
     return unet(noisy, i["timesteps"], states, added_cond_kwargs=dict(
         text_embeds=i["text_embeds"].double(), time_ids=i["time_ids"]), **more).sample
@@ -174,8 +176,8 @@ def make(folder, name, checkout):
     print(f"train_step_{name}: losses {losses}, norms {norms}; {len(trained)} tensors, no gradient: {zero}; "
           f"updates move them by {float(moved.min()):.1e} to {float(moved.max()):.1e}; "
           f"plain loss {float(out['loss_plain']):.6f}")
-    out = {k: v.detach() for k, v in out.items()}
-    tensors = {k: (v if v.dtype in (torch.int32, torch.int64) else v.float()).contiguous().numpy() for k, v in out.items()}
+    narrow = lambda v: v.float() if v.is_floating_point() else v
+    tensors = {k: narrow(v.detach()).contiguous().numpy() for k, v in out.items()}
     save_file(tensors, f"{folder}/train_step_{name}.safetensors", {
         "config": json.dumps(case["config"]), "resampler": json.dumps(case["resampler"]),
         "updates": json.dumps({k: repr(v) for k, v in case["updates"].items()})})

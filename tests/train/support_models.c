@@ -52,7 +52,8 @@ static void write_adapter(const char *folder, const json_t *r, const unet_config
     resampler_sizes sizes = {.dim = number(r, "dim"), .depth = number(r, "depth"), .heads = number(r, "heads"),
                              .queries = number(r, "num_queries"), .image_width = number(r, "embedding_dim"),
                              .phrase_width = number(r, "phrase_embeddings_dim"),
-                             .hidden_width = number(r, "dim") * number(r, "ff_mult"), .out_width = number(r, "output_dim")};
+                             .hidden_width = number(r, "dim") * number(r, "ff_mult"),
+                             .out_width = number(r, "output_dim")};
     counter_source  weights = {0};
     ms_adapter      listed = {0};
     const int64_t  *channels;

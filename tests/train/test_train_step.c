@@ -1,7 +1,7 @@
 /* `msd probe train_step` against the reference implementation's modules (tests/reference/make_train_step.py): loss and
- * every gradient within 3e-5, parameters after 5 AdamW updates within 1e-4; the project's bounds for f32. PyTorch itself in
- * f32 is off by 23 % of the former and 41 % of the latter (large_clipped_updates: one element of latent_proj.0.bias has next
- * to no gradient, and AdamW divides by its size). */
+ * every gradient within 3e-5, parameters after 5 AdamW updates within 1e-4; the project's bounds for f32. PyTorch
+ * itself in f32 takes 23 % of the former and 41 % of the latter (large_clipped_updates: one element of latent_proj.0.bias has
+ * next to no gradient, and AdamW divides by its size). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,8 @@
 
 static const double step_tolerance = 3e-5, update_tolerance = 1e-4;
 
-static const char *const folder = MSD_TEST_TMP "/train_step", *const adapter = MSD_TEST_TMP "/train_step/adapter.safetensors";
+static const char *const folder = MSD_TEST_TMP "/train_step";
+static const char *const adapter = MSD_TEST_TMP "/train_step/adapter.safetensors";
 static const char *const out_path = MSD_TEST_TMP "/train_step/out.safetensors";
 static const char *const in_path = MSD_TEST_TMP "/train_step/in.safetensors";
 
@@ -30,8 +31,8 @@ static err run_probe(const char *in, const char *const *set, int sets)
 {
     static const probe_module *const modules[] = {&probe_module_train_step};
     device       *dev;
-    probe_options o = {.module = "train_step", .model = folder, .adapter = adapter, .in = in, .out = out_path, .set = set,
-                       .sets = sets, .type = DT_F32};
+    probe_options o = {.module = "train_step", .model = folder, .adapter = adapter, .in = in, .out = out_path,
+                       .set = set, .sets = sets, .type = DT_F32};
     assert_int_equal(device_open_cpu(&dev, 2), OK);
     o.dev = dev;
     err e = probe_run(&o, modules, 1);
@@ -76,8 +77,8 @@ static void note(comparison *c, const char *name, double error)
 
 static void finish(const comparison *c, const char *what)
 {
-    printf("%-28s %3d tensors, worst %6.2f %% of tolerance %.0e: %s\n", what, c->compared, 100 * c->worst / c->tolerance,
-           c->tolerance, c->name ? c->name : "all exact");
+    printf("%-28s %3d tensors, worst %6.2f %% of tolerance %.0e: %s\n", what, c->compared,
+           100 * c->worst / c->tolerance, c->tolerance, c->name ? c->name : "all exact");
     assert_true(c->compared > 0);
     assert_int_equal(c->failed, 0);
 }
@@ -224,11 +225,11 @@ static void large_clipped_updates(void **state)
 
 /* ---- no subjects ---- */
 
-/* The golden's batch with the subjects' dimension empty, if `empty`, and the first timestep `t`, if that is not negative. */
+/* The golden's batch, without subjects if `empty`, and with first timestep t if that is not negative. */
 static void write_inputs(golden *g, bool empty, int64_t t)
 {
-    static const char *const names[] = {"latents", "noise", "timesteps", "encoder_hidden_states", "text_embeds", "time_ids",
-                                        "image_hidden", "phrase_embeds", "boxes", "drop_grounding_tokens"};
+    static const char *const names[] = {"latents", "noise", "timesteps", "encoder_hidden_states", "text_embeds",
+                                        "time_ids", "image_hidden", "phrase_embeds", "boxes", "drop_grounding_tokens"};
     enum { COUNT = sizeof names / sizeof *names };
     safetensors_writer *w = NULL;
     assert_int_equal(safetensors_create(&w, in_path), OK);
@@ -305,8 +306,9 @@ static void read_batch(batch *b, golden *g)
 {
     const stored_tensor *latents = golden_tensor(g, "latents"), *image = golden_tensor(g, "image_hidden");
     const stored_tensor *text = golden_tensor(g, "encoder_hidden_states");
-    *b = (batch){.B = latents->dim[0], .S = image->dim[1], .h = latents->dim[2], .w = latents->dim[3], .C = latents->dim[1],
-                 .T = text->dim[1], .X = text->dim[2], .P = golden_tensor(g, "text_embeds")->dim[1], .L = image->dim[2],
+    *b = (batch){.B = latents->dim[0], .S = image->dim[1], .h = latents->dim[2], .w = latents->dim[3],
+                 .C = latents->dim[1], .T = text->dim[1], .X = text->dim[2],
+                 .P = golden_tensor(g, "text_embeds")->dim[1], .L = image->dim[2],
                  .D = image->dim[3], .E = golden_tensor(g, "phrase_embeds")->dim[2],
                  .latents = golden_nhwc(g, "latents"), .noise = golden_nhwc(g, "noise"),
                  .timesteps = golden_f32(g, "timesteps"), .text = golden_f32(g, "encoder_hidden_states"),
@@ -330,8 +332,9 @@ static void trainer_open(trainer *t, golden *g)
     noise_schedule_make(&t->models.schedule, &t->memory, &scheduler);
     parameters_list(&t->parameters, &t->memory, &t->adapter);
     assert_int_equal(t->parameters.count, t->parameters.trained_count + 1);
-    assert_int_equal(optimizer_new(&t->optimizer, &t->memory, t->dev, t->parameters.trained, t->parameters.trained_count,
-                                   (adamw){0.9, 0.999, 1e-8, 0.01}), OK);
+    const parameters *p = &t->parameters;
+    adamw             how = {0.9, 0.999, 1e-8, 0.01};
+    assert_int_equal(optimizer_new(&t->optimizer, &t->memory, t->dev, p->trained, p->trained_count, how), OK);
     read_batch(&t->batch, g);
 }
 
@@ -381,8 +384,10 @@ static void accumulation_is_the_mean_of_micro_batches(void **state)
     assert_int_equal(train_step(&loss[2], NULL, t.graph, &t.models, &t.batch, 2), OK);
     assert_true(loss[1] == loss[0] && loss[2] == loss[0]); /* each micro-batch reports its own mean */
     comparison c = {.tolerance = 1e-6};                    /* halves are exact; sums of two round once */
-    for (int i = 0; i < t.parameters.trained_count; i++)
-        note(&c, t.parameters.trained[i].name, error_of(gradient(&t, i), first[i], tensor_count(t.parameters.trained[i].t)));
+    for (int i = 0; i < t.parameters.trained_count; i++) {
+        const parameter *p = &t.parameters.trained[i];
+        note(&c, p->name, error_of(gradient(&t, i), first[i], tensor_count(p->t)));
+    }
     finish(&c, "accumulated gradients");
     trainer_close(&t);
     golden_close(&g);

@@ -115,7 +115,7 @@ static err stand_up(image *picture, const image_header *h)
 static err decode_any(image *out, const uint8_t *bytes, size_t size, const image_limits *limits, bool upright)
 {
     image_header header;
-    const codec *used;
+    const codec *used = NULL;
     *out = (image){0};
     TRY(read_header(&header, &used, bytes, size, limits));
     TRY(image_new(out, header.width, header.height));

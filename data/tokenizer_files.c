@@ -115,7 +115,7 @@ static err read_vocab(reading *r)
 /* One merge: the ids of both parts and of what they become. */
 static err add_merge(reading *r, const char *left, const char *right, int32_t rank, const char *where)
 {
-    int32_t left_id, right_id, joined_id;
+    int32_t left_id = 0, right_id = 0, joined_id = 0;
     size_t left_size = strlen(left), right_size = strlen(right);
     char *joined = heap_get(left_size + right_size + 1);
     memcpy(joined, left, left_size);
@@ -264,7 +264,7 @@ static err add_decoder_tokens(reading *r, json_t *decoder)
     json_t *value;
     json_object_foreach(decoder, key, value) {
         const char *text = token_text(value);
-        int32_t id;
+        int32_t id = 0;
         if (!text)
             return err_set(E_FORMAT, "%s: added_tokens_decoder: %s: no content; get the file again", r->config_path,
                            key);
@@ -280,7 +280,7 @@ static err add_listed_tokens(reading *r, const json_t *list)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *value = json_array_get(list, i), *number = json_object_get(value, "id");
         const char *text = token_text(value);
-        int32_t id;
+        int32_t id = 0;
         if (!text || !json_is_number(number))
             return err_set(E_FORMAT, "%s: added_tokens[%zu]: expected an id and a content; get the file again",
                            r->whole_path, i);
@@ -318,7 +318,7 @@ static err add_named_tokens(reading *r, bool listed)
                            where, name_keys[i]);
         if (listed && known_special(r->out, r->names[i]))
             continue;
-        int32_t id;
+        int32_t id = 0;
         TRY(find_id(&id, r, r->names[i], name_keys[i]));
         TRY(add_special(r, named && json_is_object(value) ? value : NULL, r->names[i], id, where));
     }

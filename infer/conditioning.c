@@ -27,8 +27,8 @@ static err apply_mask(image *picture, const char *path)
     TRY(err_as(grey_image_load(&mask, path, NULL), E_DATASET));
     err e = OK;
     if (mask.width != picture->width || mask.height != picture->height)
-        e = err_set(E_DATASET, "%s: the mask is %d x %d, its picture %d x %d; they have to be equal", path, mask.width, mask.height,
-                    picture->width, picture->height);
+        e = err_set(E_DATASET, "%s: the mask is %d x %d, its picture %d x %d; they have to be equal", path, mask.width,
+                    mask.height, picture->width, picture->height);
     for (int64_t i = 0; e == OK && i < (int64_t)mask.width * mask.height; i++)
         if (mask.grey[i] < 128)
             memset(picture->rgb + 3 * i, 0, 3);
@@ -83,8 +83,13 @@ static err encode_subjects(conditioning *c, arena *memory, encoders *e, const jo
 err conditioning_encode(conditioning *out, arena *memory, encoders *e, const job *j, logger *log)
 {
     const encoder_sizes *z = encoders_sizes(e);
-    *out = (conditioning){.T = z->tokens, .X = z->text_width, .P = z->pooled_width, .S = j->subjects, .L = z->picture_tokens,
-                          .D = z->picture_width, .E = z->phrase_width};
+    *out = (conditioning){.T = z->tokens,
+                          .X = z->text_width,
+                          .P = z->pooled_width,
+                          .S = j->subjects,
+                          .L = z->picture_tokens,
+                          .D = z->picture_width,
+                          .E = z->phrase_width};
     TRY(encode_texts(out, memory, e, j, log));
     return j->subjects ? encode_subjects(out, memory, e, j) : OK;
 }

@@ -71,8 +71,9 @@ static err parse_box(double box[4], const char *text, const char *spec)
             good = *at++ == ',';
     }
     if (!good || *at)
-        return err_set(E_USAGE, "--subject %s: box: '%s', expected four numbers x0,y0,x1,y1 in 0..1 such as 0,0.25,0.5,0.9", spec,
-                       text);
+        return err_set(E_USAGE,
+                       "--subject %s: box: '%s', expected four numbers x0,y0,x1,y1 in 0..1 such as 0,0.25,0.5,0.9",
+                       spec, text);
     return OK;
 }
 
@@ -126,8 +127,9 @@ err job_add_subject(job *j, arena *memory, const char *spec)
 
 /* ---- JSON ---- */
 
-static const char *const keys[] = {"prompt", "negative_prompt", "width", "height", "steps", "seed", "cfg_scale", "scale",
-                                   "sampling_method", "scheduler", "drop_grounding", "batch_count", "subjects", "output"};
+static const char *const keys[] = {"prompt",         "negative_prompt", "width",    "height",          "steps",
+                                   "seed",           "cfg_scale",       "scale",    "sampling_method", "scheduler",
+                                   "drop_grounding", "batch_count",     "subjects", "output"};
 static const char *const subject_keys[] = {"image", "phrase", "box", "mask", "scale"};
 
 static err refuse_unknown(const json_t *object, const char *where, const char *const *names, size_t count)
@@ -159,7 +161,8 @@ static err take_text(const char **out, arena *memory, const json_t *o, const cha
 }
 
 /* A path beside base_file. */
-static err take_path(const char **out, arena *memory, const json_t *o, const char *key, const char *where, const char *base_file)
+static err take_path(const char **out, arena *memory, const json_t *o, const char *key, const char *where,
+                     const char *base_file)
 {
     TRY(take_text(out, memory, o, key, where));
     if (*out && base_file) {
@@ -219,8 +222,8 @@ static err subjects_from_json(job *j, arena *memory, const json_t *o, const char
     if (json_array_size(list) > MAX_SUBJECTS)
         return err_set(E_CONFIG, "%s: subjects: %zu, at most %d", where, json_array_size(list), MAX_SUBJECTS);
     for (size_t i = 0; i < json_array_size(list); i++)
-        TRY(subject_from_json(add(j, memory), memory, json_array_get(list, i), arena_print(memory, "%s: subjects[%zu]", where, i),
-                              base_file));
+        TRY(subject_from_json(add(j, memory), memory, json_array_get(list, i),
+                              arena_print(memory, "%s: subjects[%zu]", where, i), base_file));
     return OK;
 }
 
@@ -277,14 +280,15 @@ static err check_box(const double b[4], int number, const char *phrase)
         return OK;
     for (int k = 0; k < 4; k++)
         if (!(fabs(b[k]) <= far_outside))
-            return err_set(E_USAGE, "subject %d (%s): box: %g is outside 0..1; boxes are shares of width and height, not pixels", number,
-                           phrase, b[k]);
+            return err_set(E_USAGE,
+                           "subject %d (%s): box: %g is outside 0..1; boxes are shares of width and height, not pixels",
+                           number, phrase, b[k]);
     if (b[0] >= b[2] || b[1] >= b[3])
-        return err_set(E_USAGE, "subject %d (%s): box: %g,%g,%g,%g is empty; expected x0 < x1 and y0 < y1", number, phrase, b[0], b[1],
-                       b[2], b[3]);
+        return err_set(E_USAGE, "subject %d (%s): box: %g,%g,%g,%g is empty; expected x0 < x1 and y0 < y1", number,
+                       phrase, b[0], b[1], b[2], b[3]);
     if (b[0] >= 1 || b[1] >= 1 || b[2] <= 0 || b[3] <= 0)
-        return err_set(E_USAGE, "subject %d (%s): box: %g,%g,%g,%g lies outside the picture, which is 0,0,1,1", number, phrase, b[0],
-                       b[1], b[2], b[3]);
+        return err_set(E_USAGE, "subject %d (%s): box: %g,%g,%g,%g lies outside the picture, which is 0,0,1,1", number,
+                       phrase, b[0], b[1], b[2], b[3]);
     return OK;
 }
 
@@ -293,7 +297,8 @@ err job_check(const job *j)
     if (j->steps < 1)
         return err_set(E_USAGE, "steps: %" PRId64 "; give 1 or more", j->steps);
     if (j->width < 0 || j->width > MAX_SIDE || j->height < 0 || j->height > MAX_SIDE)
-        return err_set(E_USAGE, "width, height: %" PRId64 " x %" PRId64 " is outside 1..%d", j->width, j->height, MAX_SIDE);
+        return err_set(E_USAGE, "width, height: %" PRId64 " x %" PRId64 " is outside 1..%d", j->width, j->height,
+                       MAX_SIDE);
     if (!isfinite(j->cfg_scale) || !isfinite(j->scale))
         return err_set(E_USAGE, "cfg_scale, scale: expected finite numbers");
     if (j->batch_count < 1 || j->batch_count > MAX_BATCH)
@@ -314,8 +319,11 @@ void job_warn(const job *j, logger *log)
         if (outside)
             log_warning(log, "subject %d (%s): the box reaches outside the picture and is clipped", i + 1, s->phrase);
         if (zero_box(s->box))
-            log_warning(log, "subject %d (%s): a zero box switches its picture off; --mask-threshold, which finds the place by itself, "
-                             "is not in this version: give a box", i + 1, s->phrase);
+            log_warning(log,
+                        "subject %d (%s): a zero box switches its picture off; --mask-threshold, which finds the place "
+                        "by itself, "
+                        "is not in this version: give a box",
+                        i + 1, s->phrase);
     }
 }
 
@@ -333,10 +341,11 @@ err job_check_pictures(const job *j)
                 good = false;
             }
         }
-        if (good && path[1] && (image_header_width(&header[0]) != header[1].width || image_header_height(&header[0]) != header[1].height))
-            all = arena_print(&memory, "%s%s%s: the mask is %d x %d, its picture %d x %d; they have to be equal", all, *all ? "; " : "",
-                              path[1], header[1].width, header[1].height, image_header_width(&header[0]),
-                              image_header_height(&header[0]));
+        if (good && path[1] &&
+            (image_header_width(&header[0]) != header[1].width || image_header_height(&header[0]) != header[1].height))
+            all = arena_print(&memory, "%s%s%s: the mask is %d x %d, its picture %d x %d; they have to be equal", all,
+                              *all ? "; " : "", path[1], header[1].width, header[1].height,
+                              image_header_width(&header[0]), image_header_height(&header[0]));
     }
     err e = *all ? err_set(E_DATASET, "%s", all) : OK;
     arena_free(&memory);

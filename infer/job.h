@@ -35,13 +35,13 @@ typedef struct job {
 /* All defaults; the negative prompt is the reference's. */
 job job_default(void);
 
-/* Adds the subject of "image=F,phrase=T,box=x0,y0,x1,y1[,mask=F][,scale=S]": a value runs to the next ,image= ,phrase= ,box= ,mask=
- * or ,scale= or the end. E_USAGE says what is wrong with it. */
+/* Adds the subject of "image=F,phrase=T,box=x0,y0,x1,y1[,mask=F][,scale=S]": a value runs to the next ,image= ,phrase=
+ * ,box= ,mask= or ,scale= or the end. E_USAGE says what is wrong with it. */
 err job_add_subject(job *j, arena *memory, const char *spec);
 
-/* A job from a JSON object; keys are the long flags of generate with _ for -, and "subjects". `where` stands in messages ("jobs.jsonl:3");
- * paths are relative to the folder of `base_file`, or to the working directory when it is NULL. Unknown keys are errors that
- * name the nearest. E_CONFIG. */
+/* A job from a JSON object; keys are the long flags of generate with _ for -, and "subjects". `where` stands in
+ * messages ("jobs.jsonl:3"); paths are relative to the folder of `base_file`, or to the working directory when it is
+ * NULL. Unknown keys are errors that name the nearest. E_CONFIG. */
 err job_from_json(job *out, arena *memory, const json_t *object, const char *where, const char *base_file);
 
 /* E_USAGE for what no model can draw: steps, sizes, scales, boxes, methods. */
@@ -49,8 +49,8 @@ err    job_check(const job *j);
 double job_box_clipped(double v); /* a coordinate of a box that reaches outside the picture */
 /* Says what will be drawn otherwise than one might think: clipped boxes, zero boxes. */
 void   job_warn(const job *j, logger *log);
-/* Whether every reference and mask is a picture, by their headers, before anything heavy is loaded; E_DATASET names all that
- * are not. */
+/* Whether every reference and mask is a picture, by their headers, before anything heavy is loaded; E_DATASET names all
+ * that are not. */
 err    job_check_pictures(const job *j);
 
 #endif

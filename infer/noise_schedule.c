@@ -39,11 +39,12 @@ static err choice(int *out, const json_t *config, const char *key, const char *c
     return e;
 }
 
-/* Keys of diffusers' schedulers that would change the result and are not computed here; harmless where false or null. */
+/* Keys of diffusers' schedulers that would change the result and are not computed here; harmless where false or null.
+ */
 static err refuse_variants(const json_t *config)
 {
-    static const char *const keys[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "rescale_betas_zero_snr",
-                                       "trained_betas"};
+    static const char *const keys[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+                                       "rescale_betas_zero_snr", "trained_betas"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(config, keys[i]);
         char          text[96];
@@ -119,7 +120,9 @@ static float beta_at(const scheduler_config *c, int64_t i)
 void noise_schedule_make(noise_schedule *out, arena *owner, const scheduler_config *c)
 {
     int64_t n = c->train_timesteps;
-    *out = (noise_schedule){.count = n, .alpha_bar = ARENA_ARRAY(owner, float, n), .signal = ARENA_ARRAY(owner, float, n),
+    *out = (noise_schedule){.count = n,
+                            .alpha_bar = ARENA_ARRAY(owner, float, n),
+                            .signal = ARENA_ARRAY(owner, float, n),
                             .noise = ARENA_ARRAY(owner, float, n)};
     double product = 1;
     for (int64_t i = 0; i < n; i++) {

@@ -19,14 +19,14 @@ typedef struct scheduler_config {
     int64_t          steps_offset;
 } scheduler_config;
 
-/* Reads MODEL/scheduler/scheduler_config.json; where the folder has none (or model is NULL), SDXL's: 1000 steps, scaled_linear
- * 0.00085..0.012, leading, offset 1. Absent keys take diffusers' EulerDiscreteScheduler defaults. E_MODEL names a key whose
- * value is not supported, with what is (prediction_type: epsilon). */
+/* Reads MODEL/scheduler/scheduler_config.json; where the folder has none (or model is NULL), SDXL's: 1000 steps,
+ * scaled_linear 0.00085..0.012, leading, offset 1. Absent keys take diffusers' EulerDiscreteScheduler defaults. E_MODEL
+ * names a key whose value is not supported, with what is (prediction_type: epsilon). */
 err scheduler_config_load(scheduler_config *out, const char *model);
 
 typedef struct noise_schedule {
     int64_t count;
-    float  *alpha_bar;      /* (count) cumulative products of 1 - beta, as torch computes them: f32, accumulated in f64 */
+    float *alpha_bar; /* (count) cumulative products of 1 - beta, as torch computes them: f32, accumulated in f64 */
     float  *signal, *noise; /* (count) sqrt(alpha_bar), sqrt(1 - alpha_bar) */
 } noise_schedule;
 

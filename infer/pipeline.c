@@ -61,9 +61,11 @@ static err look_at_adapter(pipeline *p)
     adapter_file_close(a);
     int64_t pairs = adapter_channels(&channels, &p->memory, &p->config);
     if (p->sizes.cross_width != p->config.text_width || p->sizes.pairs != pairs)
-        return err_set(E_MODEL, "%s: found %" PRId64 " cross-attentions of width %" PRId64 ", the UNet of %s has %" PRId64
-                       " of width %" PRId64 "; give the base model that the adapter was trained with", p->adapter_path,
-                       p->sizes.pairs, p->sizes.cross_width, p->files.model, pairs, p->config.text_width);
+        return err_set(E_MODEL,
+                       "%s: found %" PRId64 " cross-attentions of width %" PRId64 ", the UNet of %s has %" PRId64
+                       " of width %" PRId64 "; give the base model that the adapter was trained with",
+                       p->adapter_path, p->sizes.pairs, p->sizes.cross_width, p->files.model, pairs,
+                       p->config.text_width);
     return OK;
 }
 
@@ -75,8 +77,8 @@ static err read_factor(pipeline *p)
     char *where = hf_path(p->files.model, "vae", "config.json");
     err   e = vae_config_parse(&parsed, config, where);
     if (e == OK && parsed.latent_channels != p->config.in_channels)
-        e = err_set(E_MODEL, "%s: latent_channels: found %" PRId64 ", the UNet's in_channels is %" PRId64, where, parsed.latent_channels,
-                    p->config.in_channels);
+        e = err_set(E_MODEL, "%s: latent_channels: found %" PRId64 ", the UNet's in_channels is %" PRId64, where,
+                    parsed.latent_channels, p->config.in_channels);
     p->factor = e == OK ? vae_factor(&parsed) : 0;
     free(where);
     json_decref(config);
@@ -86,7 +88,8 @@ static err read_factor(pipeline *p)
 err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log)
 {
     if (files->adapter && !files->image_encoder)
-        return err_set(E_USAGE, "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
+        return err_set(E_USAGE,
+                       "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
     pipeline *p = heap_get(sizeof *p);
     *p = (pipeline){.dev = dev, .graph = ag_new(dev), .log = log, .files = *files};
     p->model_name = last_part(&p->memory, files->model);
@@ -145,8 +148,9 @@ err pipeline_complete(const pipeline *p, job *j)
         return err_set(E_USAGE, "width, height: %" PRId64 " x %" PRId64 ": both have to be multiples of %" PRId64
                        ", the VAE's factor", j->width, j->height, factor);
     if (j->steps > p->scheduler.train_timesteps)
-        return err_set(E_USAGE, "steps: %" PRId64 " is more than %" PRId64 ", the steps that the model was trained with", j->steps,
-                       p->scheduler.train_timesteps);
+        return err_set(E_USAGE,
+                       "steps: %" PRId64 " is more than %" PRId64 ", the steps that the model was trained with",
+                       j->steps, p->scheduler.train_timesteps);
     if (j->subjects && !p->files.adapter)
         return err_set(E_USAGE, "--subject needs --adapter FILE and --image-encoder DIR");
     if (p->files.adapter && !j->subjects)
@@ -186,7 +190,8 @@ static err load_networks(pipeline *p)
     if (p->adapter_path)
         TRY(load_adapter(&p->adapter, &to, p->adapter_path, &p->config, false));
     p->loaded = true;
-    log_info(p->log, "loaded the UNet%s in %.1f s", p->adapter_path ? " and the adapter" : "", clock_seconds() - started);
+    log_info(p->log, "loaded the UNet%s in %.1f s", p->adapter_path ? " and the adapter" : "",
+             clock_seconds() - started);
     return OK;
 }
 
@@ -194,8 +199,10 @@ static err check_widths(const pipeline *p)
 {
     const conditioning *c = &p->cond;
     if (c->X != p->config.text_width || c->P != p->config.pooled_width)
-        return err_set(E_MODEL, "%s: the text encoders give %" PRId64 " and pooled %" PRId64 " channels, the UNet takes %" PRId64
-                       " and %" PRId64, p->files.model, c->X, c->P, p->config.text_width, p->config.pooled_width);
+        return err_set(E_MODEL,
+                       "%s: the text encoders give %" PRId64 " and pooled %" PRId64 " channels, the UNet takes %" PRId64
+                       " and %" PRId64,
+                       p->files.model, c->X, c->P, p->config.text_width, p->config.pooled_width);
     return OK;
 }
 
@@ -209,11 +216,11 @@ static err make_tokens(pipeline *p, const job *j)
     int32_t *drop = ARENA_ARRAY(&p->words, int32_t, c->S);
     for (int64_t i = 0; i < c->S; i++)
         drop[i] = j->drop_grounding;
-    tensor *tokens = resampler_forward(g, &p->adapter.image_proj,
-                                       ag_input(g, "image_hidden", DT_F32, DIMS(c->S, c->L, c->D), c->image_hidden, DT_F32),
-                                       ag_input(g, "phrase_embeds", DT_F32, DIMS(c->S, c->E), c->phrases, DT_F32),
-                                       ag_input(g, "boxes", DT_F32, DIMS(c->S, 4), c->boxes, DT_F32),
-                                       ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(c->S), drop, DT_I32));
+    tensor *tokens = resampler_forward(
+        g, &p->adapter.image_proj, ag_input(g, "image_hidden", DT_F32, DIMS(c->S, c->L, c->D), c->image_hidden, DT_F32),
+        ag_input(g, "phrase_embeds", DT_F32, DIMS(c->S, c->E), c->phrases, DT_F32),
+        ag_input(g, "boxes", DT_F32, DIMS(c->S, 4), c->boxes, DT_F32),
+        ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(c->S), drop, DT_I32));
     err e = ag_status(g);
     if (e == OK) {
         p->token_count = tokens->dim[0] * tokens->dim[1];
@@ -231,7 +238,8 @@ typedef struct grid {
 } grid;
 
 /* The UNet's answer (h,w,C) for one half of guidance. */
-static err predict(float *noise, pipeline *p, const job *j, const float *latents, float timestep, grid s, bool conditional)
+static err predict(float *noise, pipeline *p, const job *j, const float *latents, float timestep, grid s,
+                   bool conditional)
 {
     ag *g = p->graph;
     const conditioning *c = &p->cond;
@@ -241,7 +249,8 @@ static err predict(float *noise, pipeline *p, const job *j, const float *latents
         .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &timestep, DT_F32),
         .encoder_hidden_states = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(1, c->T, c->X),
                                           conditional ? c->text : c->no_text, DT_F32),
-        .text_embeds = ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
+        .text_embeds =
+            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
         .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
     };
     adapter_inputs subjects = {.adapter = &p->adapter, .scale = (float)j->scale};
@@ -287,7 +296,8 @@ static void start_noise(float *x, uint64_t seed, grid s, float *nchw)
 static err denoise(float *x, pipeline *p, const job *j, sampler *s, grid size, uint64_t seed)
 {
     int64_t n = size.h * size.w * size.C;
-    float *buffer = heap_get((size_t)(3 * n) * sizeof *buffer), *in = buffer, *noise = buffer + n, *other = buffer + 2 * n;
+    float *buffer = heap_get((size_t)(3 * n) * sizeof *buffer), *in = buffer, *noise = buffer + n,
+          *other = buffer + 2 * n;
     start_noise(x, seed, size, in);
     sampler_start(s, x);
     int64_t calls = sampler_calls(s);
@@ -304,8 +314,10 @@ static err denoise(float *x, pipeline *p, const job *j, sampler *s, grid size, u
     free(buffer);
     for (int64_t k = 0; k < n && e == OK; k++)
         if (!isfinite(x[k]))
-            e = err_set(E_NUMERIC, "the latents are not finite after %" PRId64 " steps; is the model damaged, or --cfg-scale too "
-                                   "large?", j->steps);
+            e = err_set(E_NUMERIC,
+                        "the latents are not finite after %" PRId64 " steps; is the model damaged, or --cfg-scale too "
+                        "large?",
+                        j->steps);
     return e;
 }
 

@@ -1,5 +1,5 @@
-/* The sampling pipeline: a job to a picture, with the same modules that train. Networks are opened when their turn comes and
- * the encoders are closed after it, so that they never lie beside the UNet.
+/* The sampling pipeline: a job to a picture, with the same modules that train. Networks are opened when their turn
+ * comes and the encoders are closed after it, so that they never lie beside the UNet.
  *
  *     TRY(pipeline_open(&p, dev, &files, log));
  *     TRY(pipeline_encode(p, &job));                     // words and references, once
@@ -28,7 +28,8 @@ void pipeline_close(pipeline *p); /* NULL is fine */
 err pipeline_complete(const pipeline *p, job *j);
 /* Encodes prompt, negative prompt, phrases and references of a complete job for the draws that follow. */
 err pipeline_encode(pipeline *p, const job *j);
-/* Draws the encoded job with this seed: the same bits whatever was drawn before. E_NUMERIC when something is not finite. */
+/* Draws the encoded job with this seed: the same bits whatever was drawn before. E_NUMERIC when something is not
+ * finite. */
 err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed);
 
 /* A name for the adapter's weights, the same for every form of file; "" without one. */

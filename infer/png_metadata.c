@@ -24,9 +24,11 @@ static const char *value_text(arena *memory, const char *value)
 static const char *parameters(arena *memory, const job *j, uint64_t seed, const char *model)
 {
     char        guidance[32];
-    const char *line = arena_print(memory, "Steps: %" PRId64 ", Sampler: %s, CFG scale: %s, Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64
-                                   ", Model: %s", j->steps, sampler_title(j->sampling_method), text_number(guidance, j->cfg_scale), seed,
-                                   j->width, j->height, value_text(memory, model));
+    const char *line = arena_print(memory,
+                                   "Steps: %" PRId64 ", Sampler: %s, CFG scale: %s, Seed: %" PRIu64 ", Size: %" PRId64
+                                   "x%" PRId64 ", Model: %s",
+                                   j->steps, sampler_title(j->sampling_method), text_number(guidance, j->cfg_scale),
+                                   seed, j->width, j->height, value_text(memory, model));
     if (!*j->negative_prompt)
         return arena_print(memory, "%s\n%s", j->prompt, line);
     return arena_print(memory, "%s\nNegative prompt: %s\n%s", j->prompt, j->negative_prompt, line);
@@ -44,11 +46,12 @@ static const char *fields(arena *memory, const job *j, uint64_t seed, const char
     json_t *subjects = json_array();
     for (int i = 0; i < j->subjects; i++)
         json_array_append_new(subjects, subject_json(&j->subject[i], j->scale));
-    json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s, s:b, s:o, s:s, s:s}", "version", MSD_VERSION,
-                          "prompt", j->prompt, "negative_prompt", j->negative_prompt, "width", (json_int_t)j->width, "height",
-                          (json_int_t)j->height, "steps", (json_int_t)j->steps, "seed", (json_int_t)seed, "cfg_scale",
-                          j->cfg_scale, "scale", j->scale, "sampling_method", j->sampling_method, "scheduler", j->scheduler,
-                          "drop_grounding", (int)j->drop_grounding, "subjects", subjects, "model", model, "adapter", adapter_hash);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s, s:b, s:o, s:s, s:s}", "version",
+                          MSD_VERSION, "prompt", j->prompt, "negative_prompt", j->negative_prompt, "width",
+                          (json_int_t)j->width, "height", (json_int_t)j->height, "steps", (json_int_t)j->steps, "seed",
+                          (json_int_t)seed, "cfg_scale", j->cfg_scale, "scale", j->scale, "sampling_method",
+                          j->sampling_method, "scheduler", j->scheduler, "drop_grounding", (int)j->drop_grounding,
+                          "subjects", subjects, "model", model, "adapter", adapter_hash);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     const char *kept = text ? arena_copy_string(memory, text) : NULL;
     free(text);

@@ -1,5 +1,5 @@
-/* What a generated PNG says of itself: `parameters` as the A1111 web UI writes and reads them, and `msd`, the same and the subjects
- * as JSON. */
+/* What a generated PNG says of itself: `parameters` as the A1111 web UI writes and reads them, and `msd`, the same and
+ * the subjects as JSON. */
 #ifndef MSD_INFER_PNG_METADATA_H
 #define MSD_INFER_PNG_METADATA_H
 

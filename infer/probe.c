@@ -259,7 +259,7 @@ static err add_output(output **out, probe *p, const char *name, int ndim, const 
 
 err probe_put(probe *p, const char *name, const tensor *t)
 {
-    output *o;
+    output *o = NULL;
     TRY(ag_status(p->g));
     TRY(add_output(&o, p, name, t->ndim, t->dim));
     return tensor_download(o->value, DT_F32, t);
@@ -267,7 +267,7 @@ err probe_put(probe *p, const char *name, const tensor *t)
 
 err probe_put_image(probe *p, const char *name, const tensor *t)
 {
-    output *o;
+    output *o = NULL;
     TRY(ag_status(p->g));
     CHECK(t->ndim == 4, "'%s' is no image", name);
     TRY(add_output(&o, p, name, DIMS(t->dim[0], t->dim[3], t->dim[1], t->dim[2])));
@@ -283,7 +283,7 @@ err probe_put_image(probe *p, const char *name, const tensor *t)
 
 err probe_put_f32(probe *p, const char *name, const float *values, int ndim, const int64_t *dim)
 {
-    output *o;
+    output *o = NULL;
     TRY(add_output(&o, p, name, ndim, dim));
     memcpy(o->value, values, (size_t)o->count * sizeof(float));
     return OK;

@@ -66,7 +66,8 @@ static void run_steps(float *inputs, float *x, sampler *s, const float *outputs,
 
 static err run_and_put(probe *p, sampler *s, float *x, const float *outputs, const float *step_noise)
 {
-    const int64_t size[] = {probe_size(p, "N"), probe_size(p, "B"), probe_size(p, "C"), probe_size(p, "h"), probe_size(p, "w")};
+    const int64_t size[] = {probe_size(p, "N"), probe_size(p, "B"), probe_size(p, "C"), probe_size(p, "h"),
+                            probe_size(p, "w")};
     int64_t n = size[1] * size[2] * size[3] * size[4], calls = sampler_calls(s);
     if (calls != size[0])
         return err_set(E_SHAPE, "model_outputs: holds %" PRId64 " answers, but the model is asked %" PRId64
@@ -94,7 +95,8 @@ static err run_sampler(probe *p)
     if (probe_has(p, "step_noise"))
         TRY(probe_f32(&step_noise, p, "step_noise"));
     TRY(scheduler_config_load(&config, probe_given(p)->model));
-    TRY(sampler_open(&s, probe_text(p, "sampling_method", "euler"), probe_text(p, "scheduler", "discrete"), &config, steps, n));
+    TRY(sampler_open(&s, probe_text(p, "sampling_method", "euler"), probe_text(p, "scheduler", "discrete"), &config,
+                     steps, n));
     err e = run_and_put(p, s, x, outputs, step_noise);
     sampler_close(s);
     return e;

@@ -1,5 +1,6 @@
-/* Euler's method on the probability flow: diffusers' EulerDiscreteScheduler without churn (Karras et al., "Elucidating the
- * design space of diffusion-based generative models", algorithm 2 with S_churn = 0), for models that predict the noise. */
+/* Euler's method on the probability flow: diffusers' EulerDiscreteScheduler without churn (Karras et al., "Elucidating
+ * the design space of diffusion-based generative models", algorithm 2 with S_churn = 0), for models that predict the
+ * noise. */
 #include <math.h>
 
 #include "infer/sampler_method.h"

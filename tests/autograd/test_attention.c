@@ -136,7 +136,7 @@ static double worst_error(const run *r, bool causal)
             size += y[i] * y[i];
         }
         error = sqrt(error / size);
-        if (!(error <= worst))
+        if (!(error <= worst) && worst == worst)
             worst = error;
     }
     return worst;
@@ -190,7 +190,7 @@ static void test_exp(void **state)
         float  x = -87.3f + 175.3f * (float)i / 2000000.0f;
         double exact = exp((double)x), ulp = (double)nextafterf((float)exact, INFINITY) - (double)(float)exact;
         double error = fabs((double)cpu_exp(x) - exact) / ulp;
-        if (!(error <= worst))
+        if (!(error <= worst) && worst == worst)
             worst = error;
     }
     printf("exp: %.3f ulp\n", worst);

@@ -35,7 +35,7 @@ static void add(sample *s, const char *name, int ndim, const int64_t *dim)
 
 static void add_pair(sample *s, const char *prefix, int64_t out, int64_t in)
 {
-    char name[100];
+    char name[256];
     snprintf(name, sizeof name, "%s.weight", prefix);
     add(s, name, DIMS(out, in));
     snprintf(name, sizeof name, "%s.bias", prefix);
@@ -44,7 +44,7 @@ static void add_pair(sample *s, const char *prefix, int64_t out, int64_t in)
 
 static void add_norm(sample *s, const char *prefix, int64_t width)
 {
-    char name[100];
+    char name[256];
     snprintf(name, sizeof name, "%s.weight", prefix);
     add(s, name, DIMS(width));
     snprintf(name, sizeof name, "%s.bias", prefix);
@@ -85,7 +85,7 @@ static void make_sample(sample *s)
         int64_t width;
     } pairs[] = {{1, 64}, {3, 64}, {11, 128}};
     for (int i = 0; i < 3; i++) {
-        char name[100];
+        char name[256];
         snprintf(name, sizeof name, "ms_adapter.%d.to_k_ip.weight", pairs[i].index);
         add(s, name, DIMS(pairs[i].width, 72));
         snprintf(name, sizeof name, "ms_adapter.%d.to_v_ip.weight", pairs[i].index);

@@ -18,7 +18,9 @@ static void a_spec_is_read(void **state)
     arena memory = {0};
     job   j = job_default();
     (void)state;
-    assert_int_equal(job_add_subject(&j, &memory, "image=a,b=c.png,phrase=a red, fat cat,box=0,0.25,.5,1e0,mask=m.png,scale=0.4"), OK);
+    assert_int_equal(
+        job_add_subject(&j, &memory, "image=a,b=c.png,phrase=a red, fat cat,box=0,0.25,.5,1e0,mask=m.png,scale=0.4"),
+        OK);
     assert_int_equal(job_add_subject(&j, &memory, "phrase=dog,image=d.jpg"), OK);
     assert_int_equal(j.subjects, 2);
     const job_subject *s = j.subject;
@@ -73,15 +75,20 @@ static void json_is_read(void **state)
     job   j;
     (void)state;
     assert_int_equal(from_text(&j, &memory, "{\"prompt\": \"p\"}"), OK);
-    assert_true(j.steps == 30 && j.cfg_scale == 7.5 && j.scale == 0.6 && j.width == 0 && j.batch_count == 1 && !j.output);
+    assert_true(j.steps == 30 && j.cfg_scale == 7.5 && j.scale == 0.6 && j.width == 0 && j.batch_count == 1 &&
+                !j.output);
     assert_string_equal(j.negative_prompt, "monochrome, lowres, bad anatomy, worst quality, low quality");
-    assert_int_equal(from_text(&j, &memory, "{\"prompt\": \"p\", \"negative_prompt\": \"\", \"width\": 64, \"height\": 72, \"steps\": 4, "
-                                            "\"seed\": 9223372036854775807, \"cfg_scale\": 3, \"scale\": 0.5, \"output\": \"o.png\", "
-                                            "\"sampling_method\": \"euler\", \"scheduler\": \"discrete\", \"drop_grounding\": true, "
-                                            "\"batch_count\": 2, \"subjects\": [{\"image\": \"/i.png\", \"phrase\": \"dog\", "
-                                            "\"box\": [0, 0.5, 1, 1], \"mask\": \"m.png\", \"scale\": 1}, {\"image\": \"i.png\", "
-                                            "\"phrase\": \"cat\", \"box\": null}]}"), OK);
-    assert_true(j.width == 64 && j.height == 72 && j.seed == INT64_MAX && j.drop_grounding && j.batch_count == 2 && j.subjects == 2);
+    assert_int_equal(
+        from_text(&j, &memory,
+                  "{\"prompt\": \"p\", \"negative_prompt\": \"\", \"width\": 64, \"height\": 72, \"steps\": 4, "
+                  "\"seed\": 9223372036854775807, \"cfg_scale\": 3, \"scale\": 0.5, \"output\": \"o.png\", "
+                  "\"sampling_method\": \"euler\", \"scheduler\": \"discrete\", \"drop_grounding\": true, "
+                  "\"batch_count\": 2, \"subjects\": [{\"image\": \"/i.png\", \"phrase\": \"dog\", "
+                  "\"box\": [0, 0.5, 1, 1], \"mask\": \"m.png\", \"scale\": 1}, {\"image\": \"i.png\", "
+                  "\"phrase\": \"cat\", \"box\": null}]}"),
+        OK);
+    assert_true(j.width == 64 && j.height == 72 && j.seed == INT64_MAX && j.drop_grounding && j.batch_count == 2 &&
+                j.subjects == 2);
     assert_string_equal(j.output, "lists/o.png");
     assert_string_equal(j.subject[0].image, "/i.png");
     assert_string_equal(j.subject[0].mask, "lists/m.png");
@@ -101,8 +108,10 @@ static void mistakes_in_json_are_named(void **state)
         {"{\"prompt\": 3}", "prompt: found 3"},
         {"{\"prompt\": \"p\", \"steps\": 0}", "steps: found 0"},
         {"{\"prompt\": \"p\", \"seed\": -1}", "seed: found -1"},
-        {"{\"prompt\": \"p\", \"subjects\": [{\"image\": \"a\", \"phrase\": \"b\", \"boxx\": 1}]}", "subjects[0]: unknown key boxx"},
-        {"{\"prompt\": \"p\", \"subjects\": [{\"image\": \"a\", \"phrase\": \"b\", \"box\": [1, 2]}]}", "expected four numbers"},
+        {"{\"prompt\": \"p\", \"subjects\": [{\"image\": \"a\", \"phrase\": \"b\", \"boxx\": 1}]}",
+         "subjects[0]: unknown key boxx"},
+        {"{\"prompt\": \"p\", \"subjects\": [{\"image\": \"a\", \"phrase\": \"b\", \"box\": [1, 2]}]}",
+         "expected four numbers"},
         {"{\"prompt\": \"p\", \"subjects\": [{\"phrase\": \"b\"}]}", "subjects[0]: image is missing"},
     };
     (void)state;
@@ -178,8 +187,10 @@ static void png_texts_are_a1111s(void **state)
     j.height = 72;
     assert_int_equal(png_metadata(texts, &memory, &j, 12345678901234, "sdxl", "abc"), 2);
     assert_string_equal(texts[0].key, "parameters");
-    assert_string_equal(texts[0].text, "a dög, \"quoted\"\nNegative prompt: monochrome, lowres, bad anatomy, worst quality, low quality\n"
-                                       "Steps: 30, Sampler: Euler, CFG scale: 7.5, Seed: 12345678901234, Size: 64x72, Model: sdxl");
+    assert_string_equal(
+        texts[0].text,
+        "a dög, \"quoted\"\nNegative prompt: monochrome, lowres, bad anatomy, worst quality, low quality\n"
+        "Steps: 30, Sampler: Euler, CFG scale: 7.5, Seed: 12345678901234, Size: 64x72, Model: sdxl");
     assert_string_equal(texts[1].key, "msd");
     assert_int_equal(json_text_parse(&o, texts[1].text, strlen(texts[1].text), "msd", JSON_REFUSE_DUPLICATES), OK);
     const json_t *s = json_array_get(json_object_get(o, "subjects"), 0);
@@ -193,7 +204,9 @@ static void png_texts_are_a1111s(void **state)
     j.negative_prompt = "";
     j.prompt = "p";
     png_metadata(texts, &memory, &j, 0, "a, b: \"c\"", "");
-    assert_string_equal(texts[0].text, "p\nSteps: 30, Sampler: Euler, CFG scale: 7.5, Seed: 0, Size: 64x72, Model: \"a, b: \\\"c\\\"\"");
+    assert_string_equal(
+        texts[0].text,
+        "p\nSteps: 30, Sampler: Euler, CFG scale: 7.5, Seed: 0, Size: 64x72, Model: \"a, b: \\\"c\\\"\"");
     arena_free(&memory);
 }
 

@@ -1,6 +1,6 @@
 /* Pictures of a tiny folder against diffusers' pipeline with the reference implementation's adapter
- * (tests/reference/compare_generate.py): at most 1 of 255 at the 99.9th percentile, which is the rounding to 8 bits of values
- * that agree in f32 to the networks' bounds. Weights are the counter formula's on both sides. */
+ * (tests/reference/compare_generate.py): at most 1 of 255 at the 99.9th percentile, which is the rounding to 8 bits of
+ * values that agree in f32 to the networks' bounds. Weights are the counter formula's on both sides. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -49,16 +49,26 @@ static void list_tensor(binder *b, tensor **slot, const char *path, weight_kind 
     float *values = ARENA_ARRAY(list->memory, float, count);
     counter_fill(values, path, ndim, dims);
     assert_true(list->count < sizeof list->item / sizeof *list->item);
-    list->item[list->count++] = (stored_tensor){.name = arena_copy_string(list->memory, path), .type = STORED_F32, .ndim = ndim,
-                                                .dim = dims, .count = count, .bytes = (size_t)count * sizeof *values,
+    list->item[list->count++] = (stored_tensor){.name = arena_copy_string(list->memory, path),
+                                                .type = STORED_F32,
+                                                .ndim = ndim,
+                                                .dim = dims,
+                                                .count = count,
+                                                .bytes = (size_t)count * sizeof *values,
                                                 .data = (const uint8_t *)values};
 }
 
 static void write_adapter(fixture *f)
 {
     static adapter_list   list;
-    const resampler_sizes sizes = {.dim = 72, .depth = 2, .heads = 2, .queries = 4, .image_width = 48, .phrase_width = 48,
-                                   .hidden_width = 216, .out_width = 128};
+    const resampler_sizes sizes = {.dim = 72,
+                                   .depth = 2,
+                                   .heads = 2,
+                                   .queries = 4,
+                                   .image_width = 48,
+                                   .phrase_width = 48,
+                                   .hidden_width = 216,
+                                   .out_width = 128};
     unet_config    config;
     const int64_t *channels;
     ms_adapter     a = {0};
@@ -267,8 +277,9 @@ static void files_of_a_batch(void **state)
     fixture  *f = *state;
     job       j = job_of("a dog", 64, 64, 1, 2.0, 0.6);
     pipeline *p = open_pipeline(f, NULL);
-    char     *names[] = {arena_print(&f->memory, "%s/x.y_0.png", f->model), arena_print(&f->memory, "%s/x.y_1.png", f->model),
-                         arena_print(&f->memory, "%s/x.y.png", f->model)};
+    char *names[] = {arena_print(&f->memory, "%s/x.y_0.png", f->model),
+                     arena_print(&f->memory, "%s/x.y_1.png", f->model),
+                     arena_print(&f->memory, "%s/x.y.png", f->model)};
     image     seen[2];
     j.output = names[2];
     j.batch_count = 2;
@@ -323,8 +334,12 @@ static void mistakes_are_told_before_the_work(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_subjects), cmocka_unit_test(one_seed_is_one_picture), cmocka_unit_test(own_scales_and_a_mask),
-        cmocka_unit_test(plain_sdxl_of_an_odd_size), cmocka_unit_test(without_guidance), cmocka_unit_test(files_of_a_batch),
+        cmocka_unit_test(two_subjects),
+        cmocka_unit_test(one_seed_is_one_picture),
+        cmocka_unit_test(own_scales_and_a_mask),
+        cmocka_unit_test(plain_sdxl_of_an_odd_size),
+        cmocka_unit_test(without_guidance),
+        cmocka_unit_test(files_of_a_batch),
         cmocka_unit_test(mistakes_are_told_before_the_work),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -117,7 +117,8 @@ static void schedules_are_torchs_to_the_bit(void **state)
         float *ref = golden(f, arena_print(&f->memory, "%s.alpha_bar", name), &count);
         assert_int_equal(count, n.count);
         assert_memory_equal(n.alpha_bar, ref, (size_t)count * sizeof *ref);
-        agrees(f, arena_print(&f->memory, "%s.signal", name), n.signal); /* torch's roots miss the last bit here and there */
+        agrees(f, arena_print(&f->memory, "%s.signal", name),
+               n.signal); /* torch's roots miss the last bit here and there */
         agrees(f, arena_print(&f->memory, "%s.noise", name), n.noise);
     }
 }
@@ -166,7 +167,8 @@ static void trailing_makes_as_many_steps_as_asked(void **state)
 {
     scheduler_config c;
     assert_int_equal(load_text(&c, *state, "{\"timestep_spacing\": \"trailing\"}"), OK);
-    for (int64_t steps = 1; steps <= 1000; steps++) { /* diffusers makes one too many, at timestep -1, for 61, 103, 121 ... */
+    for (int64_t steps = 1; steps <= 1000;
+         steps++) { /* diffusers makes one too many, at timestep -1, for 61, 103, 121 ... */
         sampler *s;
         assert_int_equal(sampler_open(&s, "euler", "discrete", &c, steps, 1), OK);
         const float *t = sampler_timesteps(s);
@@ -182,7 +184,8 @@ static void configs_are_held_to_what_is_computed(void **state)
     fixture         *f = *state;
     scheduler_config c;
     assert_int_equal(scheduler_config_load(&c, NULL), OK);
-    assert_true(c.train_timesteps == 1000 && c.betas == BETA_SCALED_LINEAR && c.spacing == SPACING_LEADING && c.steps_offset == 1);
+    assert_true(c.train_timesteps == 1000 && c.betas == BETA_SCALED_LINEAR && c.spacing == SPACING_LEADING &&
+                c.steps_offset == 1);
     assert_int_equal(scheduler_config_load(&c, MSD_GOLDENS), OK); /* a folder without scheduler/ */
     assert_true(c.beta_start == 0.00085 && c.beta_end == 0.012);
     assert_int_equal(load_text(&c, f, "{}"), OK);
@@ -190,7 +193,8 @@ static void configs_are_held_to_what_is_computed(void **state)
     static const struct {
         const char *text, *part;
     } wrong[] = {
-        {"{\"prediction_type\": \"v_prediction\"}", "prediction_type: found \"v_prediction\", this version supports: epsilon"},
+        {"{\"prediction_type\": \"v_prediction\"}",
+         "prediction_type: found \"v_prediction\", this version supports: epsilon"},
         {"{\"beta_schedule\": \"squaredcos_cap_v2\"}", "beta_schedule"},
         {"{\"use_karras_sigmas\": true}", "use_karras_sigmas: found true"},
         {"{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr"},

@@ -127,9 +127,9 @@ err job_add_subject(job *j, arena *memory, const char *spec)
 
 /* ---- JSON ---- */
 
-static const char *const keys[] = {"prompt",         "negative_prompt", "width",    "height",          "steps",
-                                   "seed",           "cfg_scale",       "scale",    "sampling_method", "scheduler",
-                                   "drop_grounding", "batch_count",     "subjects", "output"};
+static const char *const keys[] = {"prompt", "negative_prompt", "width", "height", "steps", "seed", "cfg_scale",
+                                   "scale", "sampling_method", "scheduler", "drop_grounding", "batch_count",
+                                   "subjects", "output"};
 static const char *const subject_keys[] = {"image", "phrase", "box", "mask", "scale"};
 
 static err refuse_unknown(const json_t *object, const char *where, const char *const *names, size_t count)
@@ -321,9 +321,7 @@ void job_warn(const job *j, logger *log)
         if (zero_box(s->box))
             log_warning(log,
                         "subject %d (%s): a zero box switches its picture off; --mask-threshold, which finds the place "
-                        "by itself, "
-                        "is not in this version: give a box",
-                        i + 1, s->phrase);
+                        "by itself, is not in this version: give a box", i + 1, s->phrase);
     }
 }
 

@@ -39,8 +39,7 @@ static err choice(int *out, const json_t *config, const char *key, const char *c
     return e;
 }
 
-/* Keys of diffusers' schedulers that would change the result and are not computed here; harmless where false or null.
- */
+/* Keys of diffusers' schedulers that would change the result and are not computed here; false and null are fine. */
 static err refuse_variants(const json_t *config)
 {
     static const char *const keys[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",

@@ -26,7 +26,7 @@ err scheduler_config_load(scheduler_config *out, const char *model);
 
 typedef struct noise_schedule {
     int64_t count;
-    float *alpha_bar; /* (count) cumulative products of 1 - beta, as torch computes them: f32, accumulated in f64 */
+    float  *alpha_bar; /* (count) cumulative products of 1 - beta, as torch computes them: f32, accumulated in f64 */
     float  *signal, *noise; /* (count) sqrt(alpha_bar), sqrt(1 - alpha_bar) */
 } noise_schedule;
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -462,6 +463,16 @@ static int visible_and_whole(int *left_behind)
     return whole;
 }
 
+static int64_t microseconds_of_a_save(state *s)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int64_t step = 1; step <= 5; step++)
+        save(run, s, step);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return ((to.tv_sec - from.tv_sec) * 1000000 + (to.tv_nsec - from.tv_nsec) / 1000) / 5;
+}
+
 static void killed_at_any_time_what_is_visible_is_whole(void **unused)
 {
     (void)unused;
@@ -469,13 +480,14 @@ static void killed_at_any_time_what_is_visible_is_whole(void **unused)
     int   left_behind = 0, rounds_with_rest = 0, whole = 0;
     state_open(&s, 1, 700); /* 36 kB a file: long enough to be caught in */
     fresh_run(run);
+    int64_t one_save = microseconds_of_a_save(&s);
     for (int i = 0; i < 50; i++) {
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0)
             save_forever(&s);
         int status = 0;
-        usleep((useconds_t)(5000 + i * 7919 % 30000));
+        usleep((useconds_t)(1000 + 3 * one_save / 1000 * (i * 7919 % 1000)));
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFSIGNALED(status)); /* it did not end by an error */

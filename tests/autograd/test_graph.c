@@ -123,7 +123,8 @@ static void frozen_networks_record_and_keep_nothing(void **state)
 {
     (void)state;
     bench   b = bench_open();
-    tensor *w = frozen(&b, "w", DIMS(8, 8)), *bias = frozen(&b, "b", DIMS(8)), *kernel = frozen(&b, "c", DIMS(8, 3, 3, 8));
+    tensor *w = frozen(&b, "w", DIMS(8, 8)), *bias = frozen(&b, "b", DIMS(8));
+    tensor *kernel = frozen(&b, "c", DIMS(8, 3, 3, 8));
     tensor *x = input(&b, "x", -1, 0.01f, DIMS(2, 5, 5, 8));
     size_t  before = step_bytes(&b);
     int     scope = ag_scope_open(b.g);
@@ -204,41 +205,71 @@ static void frozen_linears_keep_no_activation(void **state)
     bench_close(&b);
 }
 
-/* A scope may release a view of a frozen weight before backward reads it (1x1 convolutions as linear layers). */
+/* y from x + shift by an op whose weights are views that its scope may release before backward reads them. */
+typedef tensor *(*viewed)(bench *b, tensor *x, tensor *kernel, tensor *gain);
+
+static tensor *viewed_linear(bench *b, tensor *x, tensor *kernel, tensor *gain)
+{
+    (void)gain;
+    return ag_linear(b->g, x, ag_reshape(b->g, kernel, DIMS(3, 3)), NULL, NULL); /* as 1x1 convolutions are */
+}
+
+static tensor *viewed_conv2d(bench *b, tensor *x, tensor *kernel, tensor *gain)
+{
+    (void)gain;
+    return ag_conv2d(b->g, x, ag_reshape(b->g, kernel, DIMS(3, 1, 1, 3)), NULL, NULL, (conv_geometry){1, 0, 0, 0, 0});
+}
+
+static tensor *viewed_layer_norm(bench *b, tensor *x, tensor *kernel, tensor *gain)
+{
+    (void)kernel;
+    tensor *w = ag_reshape(b->g, gain, DIMS(3));
+    return ag_layer_norm(b->g, x, w, w, 1e-5f);
+}
+
+static tensor *viewed_group_norm(bench *b, tensor *x, tensor *kernel, tensor *gain)
+{
+    (void)kernel;
+    tensor *w = ag_reshape(b->g, gain, DIMS(3));
+    return ag_group_norm(b->g, x, NULL, w, w, 1, 1e-5f, true);
+}
+
+static tensor *viewed_mul(bench *b, tensor *x, tensor *kernel, tensor *gain)
+{
+    (void)kernel;
+    return ag_mul(b->g, x, ag_reshape(b->g, gain, DIMS(3)));
+}
+
+static void gradient_through(float out[3], bench *b, viewed op, bool scoped, tensor *shift, tensor *kernel,
+                             tensor *gain)
+{
+    tensor *x = ag_add(b->g, input(b, "x", -1, 0.2f, DIMS(1, 2, 2, 3)), shift);
+    int     scope = ag_scope_open(b->g);
+    tensor *y = op(b, x, kernel, gain);
+    if (scoped)
+        ag_scope_close(b->g, scope, y);
+    backward(b, square(b, y));
+    memcpy(out, shift->grad->data, 3 * sizeof *out);
+    ag_reset(b->g);
+}
+
 static void views_of_weights_live_until_backward(void **state)
 {
     (void)state;
-    bench   b = bench_open();
-    tensor *shift = weight(&b, "shift", LIFE_STATE, 1, 1, DIMS(2));
-    tensor *kernel = weight(&b, "kernel", LIFE_WEIGHTS, 1, 1, DIMS(2, 1, 1, 2)); /* 1 2 / 3 4 */
-    tensor *gain = weight(&b, "gain", LIFE_WEIGHTS, 1, 1, DIMS(1, 2));
-    tensor *x = input(&b, "x", 0, 0, DIMS(1, 2));
-    int     scope = ag_scope_open(b.g);
-    tensor *y = ag_linear(b.g, ag_add(b.g, x, shift), ag_reshape(b.g, kernel, DIMS(2, 2)), NULL, NULL);
-    y = ag_scope_close(b.g, scope, y); /* 5, 11 */
-    backward(&b, square(&b, y));
-    EXPECT(shift->grad, 5 * 1 + 11 * 3, 5 * 2 + 11 * 4);
-    ag_reset(b.g);
-
-    x = input(&b, "x", 0, 0, DIMS(1, 2));
-    scope = ag_scope_open(b.g);
-    tensor *g1 = ag_reshape(b.g, gain, DIMS(2));
-    y = ag_scope_close(b.g, scope, ag_layer_norm(b.g, ag_add(b.g, x, shift), g1, g1, 1e-5f));
-    backward(&b, square(&b, y));
-    ag_reset(b.g);
-
-    x = input(&b, "x", 0, 0, DIMS(1, 3, 3, 2));
-    scope = ag_scope_open(b.g);
-    y = ag_add(b.g, x, shift);
-    y = ag_conv2d(b.g, y, ag_reshape(b.g, kernel, DIMS(2, 1, 1, 2)), NULL, NULL, (conv_geometry){1, 0, 0, 0, 0});
-    g1 = ag_reshape(b.g, gain, DIMS(2));
-    y = ag_scope_close(b.g, scope, ag_group_norm(b.g, y, NULL, g1, g1, 1, 1e-5f, true));
-    backward(&b, square(&b, y));
-    assert_true(isfinite(((float *)shift->grad->data)[0]));
+    const viewed ops[] = {viewed_linear, viewed_conv2d, viewed_layer_norm, viewed_group_norm, viewed_mul};
+    bench        b = bench_open();
+    tensor      *shift = weight(&b, "shift", LIFE_STATE, 1, 1, DIMS(3)), *gain = frozen(&b, "gain", DIMS(1, 3));
+    tensor      *kernel = frozen(&b, "kernel", DIMS(3, 1, 1, 3));
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+        float scoped[3], held[3];
+        gradient_through(held, &b, ops[i], false, shift, kernel, gain);
+        gradient_through(scoped, &b, ops[i], true, shift, kernel, gain);
+        assert_memory_equal(scoped, held, sizeof held);
+        assert_true(isfinite(held[0]) && held[0] != 0);
+    }
     tensor_release(kernel);
     tensor_release(gain);
-    shift->needs_grad = false; /* its gradient is the graph's */
-    release(shift);
+    tensor_release(shift); /* its gradients were the graph's */
     bench_close(&b);
 }
 
@@ -252,7 +283,8 @@ static void backward_stops_where_nothing_trained_lies_behind(void **state)
     tensor *early = ag_linear(b.g, input(&b, "x", 1, 1, DIMS(2, 4)), w, NULL, NULL);
     early = ag_silu(b.g, early);
     assert_int_equal(ag_tape_length(b.g), 0);
-    tensor *shift = weight(&b, "shift", LIFE_STATE, 1, 1, DIMS(4)), *unused = weight(&b, "unused", LIFE_STATE, 1, 1, DIMS(4));
+    tensor *shift = weight(&b, "shift", LIFE_STATE, 1, 1, DIMS(4));
+    tensor *unused = weight(&b, "unused", LIFE_STATE, 1, 1, DIMS(4));
     tensor *late = ag_linear(b.g, ag_add(b.g, early, shift), w, NULL, early);
     ag_add(b.g, early, unused); /* recorded, but the loss does not see it */
     tensor *loss = square(&b, late);
@@ -305,6 +337,15 @@ static void slices_and_reshapes_pass_gradients(void **state)
     EXPECT(both, 10, 12, 5, 6, 11, 12);
     backward(&b, ag_scale(b.g, square(&b, both), 3)); /* dloss/dboth = both */
     EXPECT(p->grad, 0, 0, 0, 0, 5, 6, 0, 0, 0, 10, 11, 24);
+    ag_reset(b.g);
+
+    /* two reshapes of one tensor: the second adds */
+    tensor *sum = ag_add(b.g, ag_reshape(b.g, p, DIMS(12)), ag_reshape(b.g, p, DIMS(1, 12)));
+    assert_null(sum); /* (1,12) does not broadcast to (12) */
+    ag_reset(b.g);
+    sum = ag_add(b.g, ag_reshape(b.g, p, DIMS(1, 12)), ag_reshape(b.g, p, DIMS(12)));
+    backward(&b, ag_scale(b.g, square(&b, sum), 6)); /* dloss/dsum = sum = 2 p, twice */
+    EXPECT(p->grad, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48);
     ag_reset(b.g);
     release(p);
     bench_close(&b);

@@ -83,25 +83,14 @@ static err load_models(run *r)
 
 /* ---- parameters ---- */
 
-static void collect(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
-{
-    (void)kind, (void)ndim, (void)dim;
-    run *r = bind_user(b);
-    r->tensor = heap_grow(r->tensor, (size_t)(r->tensors + 1) * sizeof *r->tensor);
-    r->tensor[r->tensors++] = (parameter){.name = arena_copy_string(&r->memory, path), .t = *slot};
-}
-
 static err make_optimizer(run *r)
 {
     const run_config *c = r->config;
-    adapter_walk(&r->adapter, collect, r);
-    r->trained = ARENA_ARRAY(&r->memory, parameter, r->tensors);
-    for (int i = 0; i < r->tensors; i++)
-        if (r->tensor[i].t->needs_grad)
-            r->trained[r->trained_count++] = r->tensor[i];
+    parameters_list(&r->parameters, &r->memory, &r->adapter);
     adamw how = {.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
                  .weight_decay = c->optimizer.weight_decay};
-    return optimizer_new(&r->optimizer, &r->memory, r->dev, r->trained, r->trained_count, how);
+    return optimizer_new(&r->optimizer, &r->memory, r->dev, r->parameters.trained,
+                         r->parameters.trained_count, how);
 }
 
 checkpoint run_checkpoint(run *r, arena *memory)
@@ -112,7 +101,7 @@ checkpoint run_checkpoint(run *r, arena *memory)
         .phrase_width = z->phrase_width, .ff_width = z->hidden_width, .cross_width = z->out_width, .pairs = r->adapter.pairs,
         .dummy_tokens = ADAPTER_DUMMY_TOKENS,
     };
-    checkpoint c = {.tensor = r->tensor, .tensors = r->tensors, .optimizer = r->optimizer, .config = r->config_text,
+    checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = r->optimizer, .config = r->config_text,
                     .step = r->step};
     c.metadata_count = adapter_file_metadata(&c.metadata, memory, &sizes, r->base, arena_print(memory, "%" PRId64, r->step));
     return c;
@@ -172,6 +161,5 @@ void run_close(run *r)
     manifest_free(&r->dataset);
     if (r->lock >= 0)
         file_unlock(r->lock);
-    free(r->tensor);
     arena_free(&r->memory);
 }

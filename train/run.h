@@ -5,6 +5,7 @@
 #include "infer/noise_schedule.h"
 #include "train/batch_source.h"
 #include "train/checkpoint.h"
+#include "train/parameters.h"
 #include "train/train.h"
 
 typedef struct run {
@@ -21,10 +22,7 @@ typedef struct run {
     unet                 unet;
     ms_adapter           adapter;
     noise_schedule       schedule;
-    parameter           *tensor;       /* all of the adapter file */
-    int                  tensors;
-    parameter           *trained;      /* those with gradients */
-    int                  trained_count;
+    parameters           parameters;
     optimizer           *optimizer;
     char                 base[65];     /* fingerprint of the UNet */
     batch_source         batches;

@@ -8,26 +8,22 @@ MS-Diffusion is a checkout of the reference implementation. Prints the worst rel
 the losses and of the weights after the last compared step; exits 1 when a loss differs by more than
 --tolerance (1e-4: f32 sums in another order, amplified by AdamW's division over the steps).
 """
-import argparse, glob, json, os, sys
+import argparse
+import glob
+import json
+import os
+import sys
 
 import torch
 import yaml
 from safetensors.torch import load_file
 
-
-def import_reference(path):
-    import diffusers.pipelines.controlnet as controlnet
-    from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
-    controlnet.MultiControlNetModel = MultiControlNetModel
-    sys.path.insert(0, path)
-    from msdiffusion.models.attention_processor import MaskedIPAttnProcessor2_0, AttnProcessor2_0
-    from msdiffusion.models.projection import Resampler
-    return Resampler, MaskedIPAttnProcessor2_0, AttnProcessor2_0
+import reference_modules
 
 
 def build(args, state):
     from diffusers import UNet2DConditionModel
-    Resampler, Masked, Plain = import_reference(args.reference)
+    Resampler, Masked, Plain = reference_modules.load(args.reference)
     unet = UNet2DConditionModel.from_pretrained(os.path.join(args.model, "unet"), torch_dtype=torch.float32)
     unet.requires_grad_(False)
     p = {k[len("image_proj."):]: v for k, v in state.items() if k.startswith("image_proj.")}
@@ -109,7 +105,7 @@ def main():
             loss = torch.nn.functional.mse_loss(predict(unet, resampler, dummy, batch, alphas_cumprod), batch["noise"])
             if loss.requires_grad:
                 (loss / len(files)).backward()
-            total += float(loss) / len(files)
+            total += loss.item() / len(files)
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)

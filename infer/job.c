@@ -11,7 +11,7 @@
 #include "data/image.h"
 #include "infer/sampler.h"
 
-enum { MAX_SIDE = 8192, MAX_SUBJECTS = 64, MAX_BATCH = 1000000 };
+enum { MAX_SIDE = 8192, FIRST_ROOM = 8, MAX_BATCH = 1000000 };
 
 job job_default(void)
 {
@@ -21,8 +21,13 @@ job job_default(void)
 
 static job_subject *add(job *j, arena *memory)
 {
-    if (!j->subject)
-        j->subject = ARENA_ARRAY(memory, job_subject, MAX_SUBJECTS);
+    if (j->subjects == j->room) { /* the old array stays in the arena: lists are short */
+        j->room = j->room ? 2 * j->room : FIRST_ROOM;
+        job_subject *grown = ARENA_ARRAY(memory, job_subject, j->room);
+        if (j->subjects)
+            memcpy(grown, j->subject, (size_t)j->subjects * sizeof *grown);
+        j->subject = grown;
+    }
     job_subject *s = &j->subject[j->subjects++];
     *s = (job_subject){.box = {0, 0, 1, 1}, .scale = (double)NAN};
     return s;
@@ -104,8 +109,6 @@ static err set_field(job_subject *s, int field, const char *value, const char *s
 
 err job_add_subject(job *j, arena *memory, const char *spec)
 {
-    if (j->subjects == MAX_SUBJECTS)
-        return err_set(E_USAGE, "--subject: more than %d", MAX_SUBJECTS);
     job_subject *s = add(j, memory);
     bool given[FIELD_COUNT] = {false};
     for (const char *at = spec; *at;) {
@@ -219,8 +222,6 @@ static err subjects_from_json(job *j, arena *memory, const json_t *o, const char
     if (!json_get_present(o, "subjects"))
         return OK;
     TRY(json_get_list(&list, o, "subjects", where));
-    if (json_array_size(list) > MAX_SUBJECTS)
-        return err_set(E_CONFIG, "%s: subjects: %zu, at most %d", where, json_array_size(list), MAX_SUBJECTS);
     for (size_t i = 0; i < json_array_size(list); i++)
         TRY(subject_from_json(add(j, memory), memory, json_array_get(list, i),
                               arena_print(memory, "%s: subjects[%zu]", where, i), base_file));

@@ -28,7 +28,7 @@ typedef struct job {
     const char  *sampling_method, *scheduler;
     bool         drop_grounding;
     job_subject *subject;        /* subjects of them */
-    int          subjects;
+    int          subjects, room; /* of the array */
     const char  *output;         /* path, or NULL */
 } job;
 

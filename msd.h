@@ -94,6 +94,15 @@ int msd_tokenize(const char *model, int64_t which, FILE *in, FILE *out);
 /* kind "clip" or "train"; writes pixel_values (and time_ids) to the safetensors file dst. size 0: 224 or 512. */
 int msd_preprocess(const char *kind, const char *image, int64_t size, const char *dst);
 
+typedef struct msd_benchmark_options {
+    msd_run     run;
+    const char *what;                         /* "train", "generate", "ops", or a part: "unet", "vae", "conv" ... */
+    const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
+    int64_t     repeats, size;
+} msd_benchmark_options;
+msd_benchmark_options msd_benchmark_defaults(void);
+int msd_benchmark(const msd_benchmark_options *o, FILE *out);
+
 /* Devices, library versions, memory, what is missing and how to get it. */
 int msd_doctor(bool json, FILE *out);
 

@@ -6,6 +6,7 @@
 #include "data/adapter_file.h"
 #include "data/inspect.h"
 #include "infer/synth.h"
+#include "train/benchmark.h"
 #include "train/check.h"
 #include "train/demo_data.h"
 #include "train/doctor.h"
@@ -181,4 +182,21 @@ static err probe_with_device(const msd_probe_options *o)
 int msd_probe(const msd_probe_options *o)
 {
     return libmsd_status(probe_with_device(o));
+}
+
+/* ---- benchmark ---- */
+
+msd_benchmark_options msd_benchmark_defaults(void)
+{
+    return (msd_benchmark_options){.repeats = 5, .size = 512};
+}
+
+int msd_benchmark(const msd_benchmark_options *o, FILE *out)
+{
+    err e = libmsd_check_run(&o->run);
+    if (e != OK)
+        return libmsd_status(e);
+    benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
+                           .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json};
+    return libmsd_status(benchmark_run(&b, out));
 }

@@ -36,7 +36,7 @@ one_line() {
 expect 0 'Commands:' --help
 expect 0 '^msd [0-9]+\.[0-9]+\.[0-9]+$' --version
 expect 2 'Commands:'
-for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data; do
+for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data benchmark; do
   expect 0 'Examples:' "$command" --help
 done
 expect 0 'oneDNN' doctor
@@ -52,6 +52,10 @@ one_line 2 'RUN.yaml is missing' train
 one_line 2 "unexpected 'more'" train run.yaml more
 one_line 2 'takes no value' train run.yaml --quiet=1
 one_line 2 'huge' synth huge -o "$tmp/x"
+one_line 2 'there are train, generate, ops' benchmark nonsense
+one_line 2 'either --model DIR or --random' benchmark unet
+expect 0 'GFLOP/s' benchmark unet --random tiny --size 64 --repeats 1
+expect 0 '"slowest"' benchmark train --random tiny --size 64 --repeats 1 --json
 one_line 2 "module" probe nonsense --out "$tmp/x"
 one_line 4 'nowhere' generate --model "$tmp/nowhere" -p a -o "$tmp/a.png"
 one_line 4 'nothing.safetensors' inspect "$tmp/nothing.safetensors"

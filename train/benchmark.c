@@ -1,0 +1,265 @@
+#include "train/benchmark.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "autograd/profile.h"
+#include "base/progress.h"
+#include "data/counter.h"
+
+enum { SLOWEST = 10, MAX_REPEATS = 1000, RATE_RUNS = 3 };
+
+typedef struct measurement {
+    double  median, low, high; /* seconds */
+    double  cpu;               /* median of the process's CPU seconds */
+    double  operations, rate;  /* of one run; rate: the machine's, operations a second */
+    size_t  peak, peak_step;   /* bytes: all, and beyond weights and state */
+    int     rows;
+    profile_row row[SLOWEST];
+} measurement;
+
+err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim)
+{
+    tensor *t = NULL;
+    CHECK(b->inputs < (int)(sizeof b->input / sizeof *b->input), "%d inputs", b->inputs);
+    TRY(tensor_new(&t, &b->memory, b->dev, LIFE_STATE, name, DT_F32, ndim, dim));
+    b->input[b->inputs++] = t;
+    int64_t count = tensor_count(t);
+    float  *value = malloc((size_t)count * sizeof *value);
+    if (!value)
+        return err_set(E_MEMORY, "benchmark: no memory for %" PRId64 " numbers", count);
+    counter_uniform(value, name, 0, count);
+    err e = tensor_upload(t, value, DT_F32);
+    free(value);
+    return e;
+}
+
+static void close_part(benchmark *b)
+{
+    for (int i = 0; i < b->inputs; i++)
+        tensor_release(b->input[i]);
+    optimizer_free(b->optimizer);
+    adapter_release(&b->adapter);
+    unet_release(&b->unet);
+    vae_release(&b->vae);
+    clip_vision_release(&b->vision);
+    arena_free(&b->memory);
+    *b = (benchmark){.options = b->options, .dev = b->dev};
+}
+
+/* ---- measuring ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *value, int64_t count)
+{
+    qsort(value, (size_t)count, sizeof *value, ascending);
+    return count % 2 ? value[count / 2] : 0.5 * (value[count / 2 - 1] + value[count / 2]);
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* Operations a second of a product of 2048 x 2048 matrices: the best of a few. */
+static err matrix_rate(double *out, device *dev)
+{
+    benchmark b = {.dev = dev};
+    tensor   *y = NULL;
+    err       e;
+    int64_t   n = 2048, dim[2] = {n, n};
+    *out = 0.0;
+    TRY_GOTO(e, benchmark_input(&b, "a", 2, dim), done);
+    TRY_GOTO(e, benchmark_input(&b, "b", 2, dim), done);
+    TRY_GOTO(e, tensor_new(&y, &b.memory, dev, LIFE_STATE, "y", DT_F32, 2, dim), done);
+    for (int i = 0; i <= RATE_RUNS; i++) {
+        double start = clock_seconds();
+        TRY_GOTO(e, dev->p->linear(dev, y, b.input[0], b.input[1], NULL, NULL), done);
+        double rate = 2.0 * (double)(n * n * n) / (clock_seconds() - start);
+        if (i && rate > *out)
+            *out = rate;
+    }
+done:
+    tensor_release(y);
+    close_part(&b);
+    return e;
+}
+
+static err run_once(benchmark *b, const benchmark_part *part, device *dev)
+{
+    ag *g = ag_new(dev);
+    err e = part->run(b, g);
+    ag_free(g);
+    return e;
+}
+
+static err run_repeats(measurement *m, benchmark *b, const benchmark_part *part)
+{
+    int64_t n = b->options->repeats;
+    double *wall = ARENA_ARRAY(&b->memory, double, n), *cpu = ARENA_ARRAY(&b->memory, double, n);
+    for (int64_t i = 0; i < n; i++) {
+        double start = clock_seconds(), cpu_start = cpu_seconds();
+        TRY(run_once(b, part, b->dev));
+        wall[i] = clock_seconds() - start;
+        cpu[i] = cpu_seconds() - cpu_start;
+    }
+    m->median = median(wall, n);
+    m->low = wall[0];
+    m->high = wall[n - 1];
+    m->cpu = median(cpu, n);
+    return OK;
+}
+
+static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part)
+{
+    profile           *p = NULL;
+    const profile_row *row;
+    TRY(profile_open(&p, b->dev));
+    err e = run_once(b, part, profile_device(p));
+    int rows = profile_rows(&row, p);
+    m->rows = rows < SLOWEST ? rows : SLOWEST;
+    if (m->rows)
+        memcpy(m->row, row, (size_t)m->rows * sizeof *row);
+    m->operations = profile_operations(p);
+    profile_close(p);
+    return e;
+}
+
+static err measure(measurement *m, benchmark *b, const benchmark_part *part)
+{
+    allocator *a = b->dev->memory;
+    double     after = 0.0;
+    TRY(part->open(b));
+    TRY(matrix_rate(&m->rate, b->dev));
+    size_t kept = a->total;
+    a->total_peak = a->total;
+    TRY(run_once(b, part, b->dev)); /* warms up: primitives are made, weights laid out, memory is fetched */
+    m->peak = a->total_peak;
+    m->peak_step = m->peak - kept;
+    TRY(run_repeats(m, b, part));
+    TRY(matrix_rate(&after, b->dev));
+    if (after > m->rate)
+        m->rate = after;
+    return run_profiled(m, b, part);
+}
+
+/* ---- printing ---- */
+
+static char *row_shape(arena *text, const profile_row *r)
+{
+    char *out = arena_copy_string(text, "");
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < r->ndim[i]; k++)
+            out = arena_print(text, "%s%s%" PRId64, out, k ? "x" : i ? " " : "", r->dim[i][k]);
+    return out;
+}
+
+static void print_table(FILE *out, const benchmark_part *part, const measurement *m)
+{
+    arena  text = {0};
+    double rate = m->operations / m->median;
+    fprintf(out, "%s\n  median %.1f ms (%.1f to %.1f), CPU time %.1f ms", part->name, 1e3 * m->median, 1e3 * m->low,
+            1e3 * m->high, 1e3 * m->cpu);
+    if (m->operations > 0)
+        fprintf(out, ", %.1f GFLOP/s, %.0f %% of the matrix rate of %.1f", 1e-9 * rate, 100.0 * rate / m->rate,
+                1e-9 * m->rate);
+    fprintf(out, "\n  peak %.1f MiB, %.1f MiB of them beyond weights and state\n", (double)m->peak / 1048576.0,
+            (double)m->peak_step / 1048576.0);
+    for (int i = 0; i < m->rows && m->rows > 1; i++) {
+        const profile_row *r = &m->row[i];
+        fprintf(out, "  %9.1f ms %5" PRId64 " x  %-26s %s", 1e3 * r->seconds, r->calls, r->primitive, row_shape(&text, r));
+        if (r->operations > 0)
+            fprintf(out, ": %.1f GFLOP/s", 1e-9 * r->operations / r->seconds);
+        fprintf(out, "\n");
+    }
+    arena_free(&text);
+}
+
+static void print_json(FILE *out, const benchmark_part *part, const measurement *m, bool first)
+{
+    arena text = {0};
+    fprintf(out,
+            "%s\n {\"name\": \"%s\", \"ms\": %.3f, \"low_ms\": %.3f, \"high_ms\": %.3f, \"cpu_ms\": %.3f, \"gflop\": %.3f,"
+            " \"matrix_gflops\": %.1f, \"peak_bytes\": %zu, \"step_bytes\": %zu, \"slowest\": [",
+            first ? "" : ",", part->name, 1e3 * m->median, 1e3 * m->low, 1e3 * m->high, 1e3 * m->cpu,
+            1e-9 * m->operations, 1e-9 * m->rate, m->peak, m->peak_step);
+    for (int i = 0; i < m->rows; i++)
+        fprintf(out, "%s{\"primitive\": \"%s\", \"shape\": \"%s\", \"calls\": %" PRId64 ", \"ms\": %.3f, \"gflop\": %.3f}",
+                i ? ", " : "", m->row[i].primitive, row_shape(&text, &m->row[i]), m->row[i].calls,
+                1e3 * m->row[i].seconds, 1e-9 * m->row[i].operations);
+    fprintf(out, "]}");
+    arena_free(&text);
+}
+
+/* ---- the command ---- */
+
+static bool chosen(const benchmark_part *part, const char *what)
+{
+    char word[64];
+    snprintf(word, sizeof word, " %.60s ", what);
+    return strstr(part->groups, word) != NULL;
+}
+
+static err run_list(int *ran, benchmark *b, const benchmark_part *part, FILE *out)
+{
+    for (; part->name; part++) {
+        measurement m = {0};
+        if (!chosen(part, b->options->what))
+            continue;
+        err e = measure(&m, b, part);
+        close_part(b);
+        TRY(e);
+        if (b->options->json)
+            print_json(out, part, &m, !*ran);
+        else
+            print_table(out, part, &m);
+        fflush(out);
+        ++*ran;
+    }
+    return OK;
+}
+
+static err check_options(const benchmark_options *o)
+{
+    bool known = false, op = false;
+    for (const benchmark_part *p = benchmark_networks; p->name; p++)
+        known = known || chosen(p, o->what);
+    for (const benchmark_part *p = benchmark_ops; p->name; p++)
+        op = op || chosen(p, o->what);
+    if (!known && !op)
+        return err_set(E_USAGE, "benchmark %.40s: there are train, generate, ops, unet, vae, vision, conv, attention, "
+                       "linear", o->what);
+    if (known && !o->model == !o->random)
+        return err_set(E_USAGE, "benchmark %s: give either --model DIR or --random sdxl|half|tiny", o->what);
+    if (o->repeats < 1 || o->repeats > MAX_REPEATS)
+        return err_set(E_USAGE, "--repeats %" PRId64 ": expected 1 to %d", o->repeats, MAX_REPEATS);
+    if (o->size < 64 || o->size > 4096 || o->size % 64)
+        return err_set(E_USAGE, "--size %" PRId64 ": expected a multiple of 64 from 64 to 4096", o->size);
+    return OK;
+}
+
+err benchmark_run(const benchmark_options *o, FILE *out)
+{
+    benchmark b = {.options = o};
+    int       ran = 0;
+    TRY(check_options(o));
+    TRY(device_open_cpu(&b.dev, o->threads));
+    if (o->json)
+        fprintf(out, "{\"threads\": %d, \"dtype\": \"f32\", \"parts\": [", b.dev->threads);
+    err e = run_list(&ran, &b, benchmark_networks, out);
+    if (e == OK)
+        e = run_list(&ran, &b, benchmark_ops, out);
+    if (o->json && e == OK)
+        fprintf(out, "]}\n");
+    device_close(b.dev);
+    return e;
+}

@@ -1,0 +1,57 @@
+/* `msd benchmark`: how long the work takes, against what the machine can do. Each part runs once to warm up, then
+ * `repeats` times on the plain device, then once on a profile (autograd/profile.h) for operations and the slowest ops.
+ * The matrix rate is that of a large product, measured before each part and after it. */
+#ifndef MSD_TRAIN_BENCHMARK_H
+#define MSD_TRAIN_BENCHMARK_H
+
+#include <stdio.h>
+
+#include "model/clip_vision.h"
+#include "model/vae.h"
+#include "train/optimizer.h"
+#include "train/step.h"
+
+typedef struct benchmark_options {
+    const char *what;          /* "train", "generate", "ops", "unet", "vae", "vision", or one op: "conv", "attention" */
+    const char *model;         /* pipeline folder, or NULL: then random */
+    const char *image_encoder; /* folder, or NULL: model/image_encoder */
+    const char *random;        /* "tiny", "half", "sdxl" */
+    int64_t     repeats, size; /* size: of the picture's side in pixels */
+    int         threads;
+    bool        json;
+} benchmark_options;
+
+/* Prints a table, or one JSON object, to `out`. E_USAGE, or what loading and running met. */
+err benchmark_run(const benchmark_options *o, FILE *out);
+
+/* ---- the parts ---- */
+
+typedef struct benchmark {
+    const benchmark_options *options;
+    device                  *dev;
+    arena                    memory; /* of the open part */
+    unet                     unet;
+    vae                      vae;
+    clip_vision              vision;
+    ms_adapter               adapter;
+    tensor                  *input[8]; /* persistent, random */
+    int                      inputs;
+    batch                    batch;
+    step_models              models;
+    optimizer               *optimizer;
+} benchmark;
+
+typedef struct benchmark_part {
+    const char *name;
+    const char *groups; /* the words that choose it, each between blanks: " unet generate " */
+    err  (*open)(benchmark *b);
+    err  (*run)(benchmark *b, ag *g);
+} benchmark_part;
+
+/* Both lists end with a part whose name is NULL. */
+extern const benchmark_part benchmark_networks[], benchmark_ops[];
+
+/* A tensor of numbers in [-1,1) that lives until the part is closed, put into b->input. */
+err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim);
+
+#endif

@@ -1,0 +1,186 @@
+/* Whole networks: one call each, on random inputs. */
+#include <string.h>
+
+#include "data/counter.h"
+#include "infer/load_unet.h"
+#include "infer/random_networks.h"
+#include "train/benchmark.h"
+#include "train/parameters.h"
+
+enum { TOKENS = 77, SUBJECTS = 2, QUERIES = 16 };
+
+static load_target target(benchmark *b)
+{
+    return (load_target){.owner = &b->memory, .dev = b->dev, .type = DT_F32};
+}
+
+/* ---- the UNet ---- */
+
+static err load_any_unet(benchmark *b)
+{
+    load_target to = target(b);
+    return b->options->model ? load_unet(&b->unet, &to, b->options->model)
+                             : random_unet(&b->unet, &to, b->options->random);
+}
+
+static err open_unet_of(benchmark *b, int64_t samples)
+{
+    TRY(load_any_unet(b));
+    const unet_config *c = &b->unet.config;
+    int64_t            side = b->options->size / 8;
+    TRY(benchmark_input(b, "sample", DIMS(samples, side, side, c->in_channels)));
+    TRY(benchmark_input(b, "timestep", DIMS(samples)));
+    TRY(benchmark_input(b, "encoder_hidden_states", DIMS(samples, TOKENS, c->text_width)));
+    TRY(benchmark_input(b, "text_embeds", DIMS(samples, c->pooled_width)));
+    return benchmark_input(b, "time_ids", DIMS(samples, 6));
+}
+
+static err open_unet(benchmark *b)
+{
+    return open_unet_of(b, 1);
+}
+
+static unet_inputs inputs_of(const benchmark *b)
+{
+    return (unet_inputs){.sample = b->input[0], .timestep = b->input[1], .encoder_hidden_states = b->input[2],
+                         .text_embeds = b->input[3], .time_ids = b->input[4]};
+}
+
+static err run_unet(benchmark *b, ag *g)
+{
+    unet_inputs in = inputs_of(b);
+    unet_forward(g, &b->unet, &in, NULL);
+    return ag_status(g);
+}
+
+static err new_adapter(benchmark *b)
+{
+    resampler_sizes sizes = {.dim = 1280, .depth = 4, .heads = 20, .queries = QUERIES, .image_width = 1664,
+                             .phrase_width = b->unet.config.pooled_width, .hidden_width = 5120,
+                             .out_width = b->unet.config.text_width};
+    return adapter_new(&b->adapter, &b->memory, b->dev, &sizes, &b->unet, 0);
+}
+
+/* Two overlapping boxes, as one picture's subjects. */
+static const float boxes[SUBJECTS * 4] = {0.05f, 0.2f, 0.55f, 0.95f, 0.45f, 0.1f, 0.95f, 0.9f};
+
+static void freeze_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    (void)b, (void)path, (void)kind, (void)ndim, (void)dim;
+    (*slot)->needs_grad = false;
+}
+
+static err open_guided(benchmark *b)
+{
+    TRY(open_unet_of(b, 2));
+    TRY(new_adapter(b));
+    adapter_walk(&b->adapter, freeze_visit, NULL);
+    TRY(benchmark_input(b, "ip_tokens", DIMS(1, SUBJECTS * QUERIES, b->unet.config.text_width)));
+    TRY(benchmark_input(b, "boxes", DIMS(1, SUBJECTS, 4)));
+    return tensor_upload(b->input[6], boxes, DT_F32);
+}
+
+static err run_guided(benchmark *b, ag *g)
+{
+    unet_inputs    in = inputs_of(b);
+    adapter_inputs subjects = {.adapter = &b->adapter, .ip_tokens = b->input[5], .boxes = b->input[6], .scale = 0.6f};
+    unet_forward(g, &b->unet, &in, &subjects);
+    return ag_status(g);
+}
+
+/* ---- the VAE, the picture encoder ---- */
+
+static err open_vae(benchmark *b)
+{
+    load_target to = target(b);
+    TRY(b->options->model ? load_vae(&b->vae, &to, b->options->model) : random_vae(&b->vae, &to, b->options->random));
+    int64_t side = b->options->size / vae_factor(&b->vae.config);
+    return benchmark_input(b, "latent", DIMS(1, side, side, b->vae.config.latent_channels));
+}
+
+static err run_vae(benchmark *b, ag *g)
+{
+    tensor *sample;
+    return vae_decode(&sample, g, &b->vae, b->input[0]);
+}
+
+static err open_vision(benchmark *b)
+{
+    load_target to = target(b);
+    const benchmark_options *o = b->options;
+    const char *folder = o->image_encoder ? o->image_encoder
+                                          : o->model ? arena_print(&b->memory, "%s/image_encoder", o->model) : NULL;
+    TRY(folder ? load_image_encoder(&b->vision, &to, folder, true) : random_image_encoder(&b->vision, &to, o->random));
+    const clip_vision_config *c = &b->vision.config;
+    return benchmark_input(b, "pixel_values", DIMS(1, c->image_size, c->image_size, c->channels));
+}
+
+static err run_vision(benchmark *b, ag *g)
+{
+    clip_vision_output out;
+    return clip_vision_forward(&out, g, &b->vision, b->input[0], true);
+}
+
+/* ---- training ---- */
+
+static float *numbers(benchmark *b, const char *name, int64_t count)
+{
+    float *out = ARENA_ARRAY(&b->memory, float, count);
+    counter_uniform(out, name, 0, count);
+    return out;
+}
+
+static void fill_batch(benchmark *b)
+{
+    const unet_config *c = &b->unet.config;
+    int64_t            side = b->options->size / 8, L = 257, D = 1664;
+    batch *t = &b->batch;
+    *t = (batch){.B = 1, .S = SUBJECTS, .h = side, .w = side, .C = c->in_channels, .T = TOKENS, .X = c->text_width,
+                 .P = c->pooled_width, .L = L, .D = D, .E = c->pooled_width};
+    t->latents = numbers(b, "latents", side * side * t->C);
+    t->noise = numbers(b, "noise", side * side * t->C);
+    t->text = numbers(b, "text", TOKENS * t->X);
+    t->pooled = numbers(b, "pooled", t->P);
+    t->time_ids = numbers(b, "time_ids", 6);
+    t->image_hidden = numbers(b, "image_hidden", SUBJECTS * L * D);
+    t->phrases = numbers(b, "phrases", SUBJECTS * t->E);
+    t->boxes = ARENA_ARRAY(&b->memory, float, SUBJECTS * 4);
+    memcpy(t->boxes, boxes, sizeof boxes);
+    t->timesteps = ARENA_ARRAY(&b->memory, float, 1);
+    t->timesteps[0] = 500.0f;
+    t->drop_grounding = ARENA_ARRAY(&b->memory, int32_t, 1);
+    t->drop_grounding[0] = 0;
+}
+
+static err open_train(benchmark *b)
+{
+    scheduler_config scheduler;
+    parameters       list;
+    adamw            how = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
+    TRY(load_any_unet(b));
+    TRY(new_adapter(b));
+    TRY(scheduler_config_load(&scheduler, NULL));
+    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
+    noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
+    fill_batch(b);
+    parameters_list(&list, &b->memory, &b->adapter);
+    return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how);
+}
+
+static err run_train(benchmark *b, ag *g)
+{
+    double loss, length;
+    optimizer_begin(b->optimizer);
+    TRY(train_step(&loss, NULL, g, &b->models, &b->batch, 1));
+    TRY(optimizer_norm(&length, b->optimizer));
+    return optimizer_update(b->optimizer, length, 1.0, 1e-4);
+}
+
+const benchmark_part benchmark_networks[] = {
+    {"UNet forward, batch 1", " unet ", open_unet, run_unet},
+    {"UNet forward with guidance and 2 subjects", " generate ", open_guided, run_guided},
+    {"VAE decode", " vae generate ", open_vae, run_vae},
+    {"image encoder, 1 picture", " vision generate ", open_vision, run_vision},
+    {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train},
+    {0},
+};

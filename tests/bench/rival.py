@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""msd against PyTorch: the same work, the same threads, turn about in one run.
+
+    msd synth half -o half
+    python tests/bench/rival.py --msd build/release/msd --model half unet vae vision conv attention train_step
+
+Each round runs PyTorch, then `msd benchmark` in a process of its own, so that a load that comes and goes meets both.
+Each side's time of a round is its median over --runs runs after one to warm up. Printed: the median over the rounds,
+lowest and highest, and the ratio msd / PyTorch (smaller is better for msd). Weights are the same folder's; inputs are
+random on both sides, their values change no time. --cpu compares the processes' CPU seconds, for a busy machine.
+"""
+import argparse
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+def cpu_seconds():
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    return use.ru_utime + use.ru_stime
+
+
+class Conv:
+    """One 3x3 convolution, 320 -> 320 channels, 64 x 64 places."""
+    ours = "conv"
+
+    def __init__(self, a):
+        self.x = torch.randn(1, 320, 64, 64).to(memory_format=torch.channels_last)
+        self.conv = torch.nn.Conv2d(320, 320, 3, padding=1).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def run(self):
+        self.conv(self.x)
+
+
+class Attention:
+    """10 heads, 4096 places, 64 channels each."""
+    ours = "attention"
+
+    def __init__(self, a):
+        self.qkv = [torch.randn(1, 4096, 10, 64).transpose(1, 2) for _ in range(3)]
+
+    @torch.no_grad()
+    def run(self):
+        F.scaled_dot_product_attention(*self.qkv)
+
+
+def load_unet(a):
+    from diffusers import UNet2DConditionModel
+    return UNet2DConditionModel.from_pretrained(a.model, subfolder="unet", torch_dtype=torch.float32).eval()
+
+
+class Unet:
+    """Batch 1, 77 tokens, no subjects."""
+    ours = "unet"
+
+    def __init__(self, a):
+        self.model = load_unet(a)
+        c, side = self.model.config, a.size // 8
+        self.args = (torch.randn(1, c.in_channels, side, side), torch.tensor([500.0]),
+                     torch.randn(1, 77, c.cross_attention_dim))
+        pooled = c.projection_class_embeddings_input_dim - 6 * c.addition_time_embed_dim
+        self.extra = {"text_embeds": torch.randn(1, pooled), "time_ids": torch.zeros(1, 6)}
+
+    @torch.no_grad()
+    def run(self):
+        self.model(*self.args, added_cond_kwargs=self.extra)
+
+
+class Vae:
+    """Decode to a picture of --size."""
+    ours = "vae"
+
+    def __init__(self, a):
+        from diffusers import AutoencoderKL
+        self.model = AutoencoderKL.from_pretrained(a.model, subfolder="vae", torch_dtype=torch.float32).eval()
+        self.latent = torch.randn(1, 4, a.size // 8, a.size // 8)
+
+    @torch.no_grad()
+    def run(self):
+        self.model.decode(self.latent)
+
+
+class Vision:
+    """The image encoder on one picture, with its head."""
+    ours = "vision"
+
+    def __init__(self, a):
+        from transformers import CLIPVisionModelWithProjection
+        folder = a.image_encoder or os.path.join(a.model, "image_encoder")
+        self.model = CLIPVisionModelWithProjection.from_pretrained(folder, torch_dtype=torch.float32).eval()
+        size = self.model.config.image_size
+        self.pixels = torch.randn(1, 3, size, size)
+
+    @torch.no_grad()
+    def run(self):
+        self.model(self.pixels, output_hidden_states=True)
+
+
+class SubjectProcessor(torch.nn.Module):
+    """Cross-attention with a second pair of projections for the subjects' tokens, masked by their boxes."""
+
+    def __init__(self, attn, boxes, scale=1.0):
+        super().__init__()
+        self.k = torch.nn.Linear(attn.to_k.in_features, attn.to_k.out_features, bias=False)
+        self.v = torch.nn.Linear(attn.to_k.in_features, attn.to_k.out_features, bias=False)
+        self.boxes, self.scale, self.tokens = boxes, scale, None
+
+    def heads(self, t, attn):
+        return t.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+    def mask(self, places):
+        """(1, 1, places, tokens) 0 or -inf; a last column of dummy tokens keeps uncovered places finite."""
+        side = int(places ** 0.5)
+        at = (torch.arange(side) + 0.5) / side
+        inside = [((at >= y0) & (at < y1))[:, None] & ((at >= x0) & (at < x1))[None] for x0, y0, x1, y1 in self.boxes]
+        outside = ~torch.stack(inside).any(0)
+        columns = torch.stack([outside] + inside).flatten(1).T
+        counts = torch.tensor([4] + [16] * len(self.boxes))
+        keep = columns.repeat_interleave(counts, dim=1)
+        return torch.zeros(keep.shape).masked_fill(~keep, float("-inf"))[None, None]
+
+    def forward(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **unused):
+        q = self.heads(attn.to_q(hidden_states), attn)
+        k, v = (self.heads(p(encoder_hidden_states), attn) for p in (attn.to_k, attn.to_v))
+        out = F.scaled_dot_product_attention(q, k, v)
+        k, v = (self.heads(p(self.tokens[0]), attn) for p in (self.k, self.v))
+        out = out + self.scale * F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask(q.shape[2]))
+        return attn.to_out[0](out.transpose(1, 2).flatten(2))
+
+
+class Resampler(torch.nn.Module):
+    """The grounding resampler's arithmetic: 4 layers of width 1280, 20 heads, 16 queries."""
+
+    def __init__(self, width=1280, image=1664, out=2048, depth=4, heads=20):
+        super().__init__()
+        linear, norm = torch.nn.Linear, torch.nn.LayerNorm
+        self.heads, self.width = heads, width
+        self.latent = torch.nn.Sequential(linear(1344, 2 * width), torch.nn.GELU(), linear(2 * width, 16 * width))
+        self.latent_norm, self.proj_in, self.proj_out = norm(width), linear(image, width), linear(width, out)
+        self.attention_norm, self.norm_out = norm(width), norm(out)
+        self.layers = torch.nn.ModuleList(torch.nn.ModuleDict({
+            "n1": norm(width), "n2": norm(width), "q": linear(width, width, bias=False),
+            "kv": linear(width, 2 * width, bias=False), "o": linear(width, width, bias=False),
+            "ff": torch.nn.Sequential(norm(width), linear(width, 4 * width, bias=False), torch.nn.GELU(),
+                                      linear(4 * width, width, bias=False))}) for _ in range(depth))
+
+    def forward(self, pictures, grounding):
+        split = lambda t: t.unflatten(-1, (self.heads, 64)).transpose(1, 2)
+        x = self.proj_in(pictures)
+        latents = self.latent_norm(self.latent(grounding).unflatten(-1, (16, self.width)))
+        for m in self.layers:
+            a, b = m["n1"](x), m["n2"](latents)
+            k, v = m["kv"](torch.cat([a, b], 1)).chunk(2, -1)
+            y = F.scaled_dot_product_attention(split(m["q"](b)), split(k), split(v))
+            latents = latents + m["o"](y.transpose(1, 2).flatten(2))
+            latents = latents + m["ff"](latents)
+        return self.norm_out(self.proj_out(self.attention_norm(latents)))
+
+
+class TrainStep:
+    """UNet frozen, adapter trained: forward, backward, clipping, AdamW; batch 1, two subjects, encoder outputs given."""
+    ours = "train"
+
+    def __init__(self, a):
+        base = Unet(a)
+        self.unet, self.base = base.model.requires_grad_(False), base
+        boxes = [(0.05, 0.2, 0.55, 0.95), (0.45, 0.1, 0.95, 0.9)]
+        self.tokens, self.processors = [None], []
+        for name, module in self.unet.named_modules():
+            if name.endswith("attn2"):
+                p = SubjectProcessor(module, boxes)
+                p.tokens = self.tokens
+                module.set_processor(p)
+                self.processors.append(p)
+        self.resampler = Resampler(out=self.unet.config.cross_attention_dim)
+        self.pictures, self.grounding = torch.randn(2, 257, 1664), torch.randn(2, 1344)
+        self.noise = torch.randn_like(base.args[0])
+        self.parameters = list(self.resampler.parameters()) + [q for p in self.processors for q in p.parameters()]
+        for p in self.parameters:
+            p.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4)
+
+    def run(self):
+        self.optimizer.zero_grad()
+        self.tokens[0] = self.resampler(self.pictures, self.grounding).flatten(0, 1)[None]
+        out = self.unet(*self.base.args, added_cond_kwargs=self.base.extra).sample
+        F.mse_loss(out, self.noise).backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+
+
+PARTS = {"unet": Unet, "vae": Vae, "vision": Vision, "conv": Conv, "attention": Attention, "train_step": TrainStep}
+
+
+def theirs(part, a):
+    times = []
+    for i in range(a.runs + 1):
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        part.run()
+        times.append(cpu_seconds() - cpu if a.cpu else time.perf_counter() - wall)
+    return 1e3 * statistics.median(times[1:])
+
+
+def ours(part, a):
+    line = [a.msd, "benchmark", part.ours, "--json", "--quiet", "--repeats", str(a.runs), "--threads", str(a.threads),
+            "--size", str(a.size)]
+    if part.ours not in ("conv", "attention"):
+        line += ["--model", a.model]
+        if a.image_encoder:
+            line += ["--image-encoder", a.image_encoder]
+    found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["parts"][0]
+    return found["cpu_ms" if a.cpu else "ms"]
+
+
+def row(name, left, right):
+    spread = lambda v: f"{statistics.median(v):9.1f} ({min(v):.1f} to {max(v):.1f})"
+    ratio = statistics.median(left) / statistics.median(right)
+    print(f"{name:12} {spread(left):34} {spread(right):34} {ratio:.3f}", flush=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("part", nargs="+", choices=PARTS)
+    p.add_argument("--msd", required=True, help="the program")
+    p.add_argument("--model", help="what `msd synth half` wrote")
+    p.add_argument("--image-encoder")
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--size", type=int, default=512)
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--cpu", action="store_true", help="CPU seconds instead of the clock's")
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    print(f"torch {torch.__version__}, {a.threads} threads, {'CPU' if a.cpu else 'wall'} ms: median (lowest to highest) of "
+          f"{a.rounds} rounds\n{'':12} {'msd':>9} {'':24} {'PyTorch':>9} {'':24} ratio")
+    for name in a.part:
+        part = PARTS[name](a)
+        left, right = [], []
+        for _ in range(a.rounds):
+            right.append(theirs(part, a))
+            left.append(ours(part, a))
+        row(name, left, right)
+        del part
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()

@@ -133,11 +133,15 @@ struct device {
     const primitives *p;
     allocator        *memory;
     int               threads;
+    bool              dataless; /* only shapes: filling its tensors is of no use */
+    void            (*close)(device *d);
     void             *state; /* the folder's own */
 };
 
 /* The CPU device. threads 0 = as many as this process may run on. E_DEVICE when oneDNN refuses. */
 err  device_open_cpu(device **out, int threads);
-void device_close(device *d);
+/* The meta device: shapes without data, for costs and plans (autograd/meta/meta.h). */
+err  device_open_meta(device **out);
+void device_close(device *d); /* NULL is fine */
 
 #endif

@@ -20,6 +20,8 @@ typedef struct filling {
 static err fill(filling *f, tensor *t, const char *key)
 {
     int64_t count = tensor_count(t);
+    if (t->dev->dataless)
+        return OK;
     if (count > f->room) {
         free(f->value);
         f->room = 0;
@@ -139,5 +141,25 @@ err random_image_encoder(clip_vision *out, const load_target *to, const char *si
     e = end(b, &f);
     if (e != OK)
         clip_vision_release(out);
+    return e;
+}
+
+err random_text_encoder(clip_text *out, const load_target *to, const char *size, bool second)
+{
+    const char      *component = second ? "text_encoder_2" : "text_encoder";
+    json_t          *config;
+    clip_text_config parsed;
+    binder          *b;
+    filling          f;
+    *out = (clip_text){0};
+    TRY(config_of(&config, size, component));
+    err e = clip_text_config_parse(&parsed, config, component, second);
+    json_decref(config);
+    TRY(e);
+    TRY(begin(&b, &f, to, component));
+    clip_text_bind(b, out, to->owner, &parsed);
+    e = end(b, &f);
+    if (e != OK)
+        clip_text_release(out);
     return e;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/device.h"
 #include "base/hash.h"
 
 enum { SHOWN_OF_EACH = 20 };
@@ -173,6 +174,8 @@ static err upload_weight(tensor *t, const weight_view *v, weight_kind kind)
 {
     size_t kernel = kind == WEIGHT_CONV ? (size_t)(v->dim[2] * v->dim[3]) : 1;
     size_t size = dtype_bytes(v->type), count = (size_t)tensor_count(t);
+    if (t->dev->dataless)
+        return OK;
     if (kernel == 1 && (uintptr_t)v->data % size == 0)
         return tensor_upload(t, v->data, v->type);
     if (!count)

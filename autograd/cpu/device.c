@@ -58,11 +58,18 @@ err cpu_need_f32(const char *primitive, const tensor *x)
                    x->name, dtype_name(x->type));
 }
 
+static void close_cpu(device *d)
+{
+    onednn_close(d->state);
+    cpu_allocator_free(d->memory);
+    free(d);
+}
+
 err device_open_cpu(device **out, int threads)
 {
     device *d = heap_get(sizeof *d);
     *d = (device){.kind = "cpu", .p = &cpu_primitives, .memory = cpu_allocator_new(),
-                  .threads = threads > 0 ? threads : threads_usable()};
+                  .threads = threads > 0 ? threads : threads_usable(), .close = close_cpu};
     omp_set_num_threads(d->threads); /* for oneDNN, which has no thread count of its own */
     onednn *state = NULL;
     err e = onednn_open(&state);
@@ -73,13 +80,4 @@ err device_open_cpu(device **out, int threads)
     }
     *out = d;
     return OK;
-}
-
-void device_close(device *d)
-{
-    if (!d)
-        return;
-    onednn_close(d->state);
-    cpu_allocator_free(d->memory);
-    free(d);
 }

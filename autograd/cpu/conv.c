@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "autograd/cpu/cpu.h"
-#include "autograd/cpu/onednn.h"
+#include "autograd/cpu/winograd.h"
 
 static conv_shape shape_of(const tensor *x, const tensor *w, const tensor *y, const conv_geometry *g)
 {
@@ -20,6 +20,8 @@ err cpu_conv2d(device *d, tensor *y, const tensor *x, const tensor *w, const ten
     if (residual && residual->data != y->data)
         memcpy(y->data, residual->data, (size_t)tensor_count(y) * sizeof(float));
     conv_shape s = shape_of(x, w, y, g);
+    if (winograd_suits(&s))
+        return winograd_conv(d, y->data, x->data, w->data, bias ? bias->data : NULL, &s, residual != NULL);
     return onednn_conv(d, y->data, x->data, w->data, bias ? bias->data : NULL, &s, residual != NULL);
 }
 
@@ -28,6 +30,8 @@ err cpu_conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, cons
     TRY(cpu_need_f32("conv2d_dx", dy));
     TRY(cpu_need_f32("conv2d_dx", w));
     conv_shape s = shape_of(dx, w, dy, g);
+    if (winograd_suits(&s))
+        return winograd_conv_dx(d, dx->data, dy->data, w->data, &s, add);
     if (!add)
         return onednn_conv_dx(d, dx->data, dy->data, w->data, &s);
     /* oneDNN's data gradient only overwrites: to the side, then added */

@@ -126,7 +126,7 @@ static dnnl_status_t finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool su
     return status;
 }
 
-enum { KIND_MATMUL = 1, KIND_CONV, KIND_CONV_DX };
+enum { KIND_MATMUL = 1, KIND_CONV, KIND_CONV_DX, KIND_BATCH };
 
 /* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add */
 static dnnl_status_t make_matmul(onednn *o, kept *p)
@@ -139,6 +139,19 @@ static dnnl_status_t make_matmul(onednn *o, kept *p)
     dnnl_matmul_desc_t op;
     DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, w[8] ? &p->bias : NULL, &p->c));
     return finish(o, p, &op, w[9] != 0);
+}
+
+/* words: kind, count, m, k, n, b.each, b.row, b.column */
+static dnnl_status_t make_batch(onednn *o, kept *p)
+{
+    const int64_t *w = p->k.word;
+    DNNL(dnnl_memory_desc_init_by_tag(&p->a, 3, (dnnl_dims_t){w[1], w[2], w[3]}, dnnl_f32, dnnl_abc));
+    DNNL(dnnl_memory_desc_init_by_strides(&p->b, 3, (dnnl_dims_t){w[1], w[3], w[4]}, dnnl_f32,
+                                          (dnnl_dims_t){w[5], w[6], w[7]}));
+    DNNL(dnnl_memory_desc_init_by_tag(&p->c, 3, (dnnl_dims_t){w[1], w[2], w[4]}, dnnl_f32, dnnl_abc));
+    dnnl_matmul_desc_t op;
+    DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, NULL, &p->c));
+    return finish(o, p, &op, false);
 }
 
 /* words: kind, B, H, W, I, OH, OW, O, KH, KW, stride, pads (top, left, bottom, right), bias, add */
@@ -207,7 +220,9 @@ static err find(onednn *o, kept **out, const key *k, const char *what)
         o->slot[at] = NULL;
         p = heap_get(sizeof *p);
         *p = (kept){.k = *k};
-        dnnl_status_t status = k->word[0] == KIND_MATMUL ? make_matmul(o, p) : make_conv(o, p);
+        dnnl_status_t status = k->word[0] == KIND_MATMUL  ? make_matmul(o, p)
+                               : k->word[0] == KIND_BATCH ? make_batch(o, p)
+                                                          : make_conv(o, p);
         if (status != dnnl_success) {
             kept_free(p);
             return refused(status, what, k);
@@ -257,27 +272,39 @@ static void give(device *d, void *memory, size_t bytes)
         d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
 }
 
-err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
-                  bool add)
+static err run_matmul(device *d, const key *id, float *y, const float *a, const float *b, const float *bias)
 {
-    if (!m || !n)
-        return OK;
     onednn *o = d->state;
-    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add}};
     kept *p = NULL;
-    TRY(find(o, &p, &id, "a matrix product"));
+    TRY(find(o, &p, id, "a matrix product"));
     void *scratch = NULL;
     size_t bytes = dnnl_memory_desc_get_size(&p->scratch);
     TRY(take(d, &scratch, bytes));
     arguments args = {.count = 0};
-    dnnl_status_t s = bind(o, &args, DNNL_ARG_SRC, &p->a, a.data);
-    s = s ? s : bind(o, &args, DNNL_ARG_WEIGHTS, &p->b, b.data);
+    dnnl_status_t s = bind(o, &args, DNNL_ARG_SRC, &p->a, a);
+    s = s ? s : bind(o, &args, DNNL_ARG_WEIGHTS, &p->b, b);
     s = s ? s : bind(o, &args, DNNL_ARG_DST, &p->c, y);
     s = s || !bias ? s : bind(o, &args, DNNL_ARG_BIAS, &p->bias, bias);
     s = s || !scratch ? s : bind(o, &args, DNNL_ARG_SCRATCHPAD, &p->scratch, scratch);
     s = execute(o, &args, p->primitive, s);
     give(d, scratch, bytes);
-    return s == dnnl_success ? OK : refused(s, "a matrix product", &id);
+    return s == dnnl_success ? OK : refused(s, "a matrix product", id);
+}
+
+err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
+                  bool add)
+{
+    if (!m || !n)
+        return OK;
+    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add}};
+    return run_matmul(d, &id, y, a.data, b.data, bias);
+}
+
+err onednn_matmul_batch(device *d, float *y, const float *a, matrix_batch b, int64_t count, int64_t m, int64_t k,
+                        int64_t n)
+{
+    key id = {{KIND_BATCH, count, m, k, n, b.each, b.row, b.column}};
+    return run_matmul(d, &id, y, a, b.data, NULL);
 }
 
 /* The weights in the layout that the primitive wants; *out is w itself or scratch of *bytes. */

@@ -20,6 +20,16 @@ typedef struct matrix {
 err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
                   bool add);
 
+/* A row of matrices of one size, `each` elements apart; within one as in matrix. */
+typedef struct matrix_batch {
+    const float *data;
+    int64_t      each, row, column;
+} matrix_batch;
+
+/* y (count,m,n) = a (count,m,k) @ b (count,k,n); y and a contiguous. All f32. */
+err onednn_matmul_batch(device *d, float *y, const float *a, matrix_batch b, int64_t count, int64_t m, int64_t k,
+                        int64_t n);
+
 typedef struct conv_shape {
     int64_t       batch, height, width, in;      /* x (B,H,W,I) */
     int64_t       out_height, out_width, out;    /* y (B,OH,OW,O) */

@@ -103,6 +103,14 @@ typedef struct msd_benchmark_options {
 msd_benchmark_options msd_benchmark_defaults(void);
 int msd_benchmark(const msd_benchmark_options *o, FILE *out);
 
+typedef struct msd_plan_options {
+    msd_run     run;
+    const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
+    int64_t     size;                           /* pixels a side; 0: what the UNet was made for */
+} msd_plan_options;
+/* Parameters, memory and operations of training and generating, from shapes alone. */
+int msd_plan(const msd_plan_options *o, FILE *out);
+
 /* Devices, library versions, memory, what is missing and how to get it. */
 int msd_doctor(bool json, FILE *out);
 

@@ -74,7 +74,8 @@ static size_t live_at(const planned_allocator *p, const void *memory)
 static void put(allocator *a, void *memory, size_t bytes, lifetime life)
 {
     planned_allocator *p = (planned_allocator *)a;
-    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life), a->in_use[life]);
+    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life),
+          a->in_use[life]);
     size_t n = live_at(p, memory);
     if (n < p->lives)
         p->live[n] = p->live[--p->lives];

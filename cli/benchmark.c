@@ -13,7 +13,7 @@ static int run(const void *options)
 #define AT(member) offsetof(msd_benchmark_options, member)
 static const argument arguments[] = {
     {"WHAT", 0, ARG_TEXT, AT(what), NULL, true,
-     "train, generate, ops; or one of unet, vae, vision, conv, attention, linear"},
+     "train, generate, ops; or one of unet, vae, encode, text, vision, conv, attention, linear"},
     {"--model", 'm', ARG_TEXT, AT(model), "DIR", false, "pipeline folder"},
     {"--image-encoder", 0, ARG_TEXT, AT(image_encoder), "DIR", false, "the image encoder's folder (default: MODEL/image_encoder)"},
     {"--random", 0, ARG_TEXT, AT(random), "SIZE", false, "instead of --model: random weights of sdxl, half or tiny"},

@@ -36,7 +36,7 @@ err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim
     return e;
 }
 
-static void close_part(benchmark *b)
+void benchmark_close(benchmark *b)
 {
     for (int i = 0; i < b->inputs; i++)
         tensor_release(b->input[i]);
@@ -45,6 +45,7 @@ static void close_part(benchmark *b)
     unet_release(&b->unet);
     vae_release(&b->vae);
     clip_vision_release(&b->vision);
+    clip_text_release(&b->text);
     arena_free(&b->memory);
     *b = (benchmark){.options = b->options, .dev = b->dev};
 }
@@ -70,8 +71,7 @@ static double cpu_seconds(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-/* Operations a second of a product of 2048 x 2048 matrices: the best of a few. */
-static err matrix_rate(double *out, device *dev)
+err benchmark_matrix_rate(double *out, device *dev)
 {
     benchmark b = {.dev = dev};
     tensor   *y = NULL;
@@ -90,7 +90,7 @@ static err matrix_rate(double *out, device *dev)
     }
 done:
     tensor_release(y);
-    close_part(&b);
+    benchmark_close(&b);
     return e;
 }
 
@@ -139,14 +139,14 @@ static err measure(measurement *m, benchmark *b, const benchmark_part *part)
     allocator *a = b->dev->memory;
     double     after = 0.0;
     TRY(part->open(b));
-    TRY(matrix_rate(&m->rate, b->dev));
+    TRY(benchmark_matrix_rate(&m->rate, b->dev));
     size_t kept = a->total;
     a->total_peak = a->total;
     TRY(run_once(b, part, b->dev)); /* warms up: primitives are made, weights laid out, memory is fetched */
     m->peak = a->total_peak;
     m->peak_step = m->peak - kept;
     TRY(run_repeats(m, b, part));
-    TRY(matrix_rate(&after, b->dev));
+    TRY(benchmark_matrix_rate(&after, b->dev));
     if (after > m->rate)
         m->rate = after;
     return run_profiled(m, b, part);
@@ -216,7 +216,7 @@ static err run_list(int *ran, benchmark *b, const benchmark_part *part, FILE *ou
         if (!chosen(part, b->options->what))
             continue;
         err e = measure(&m, b, part);
-        close_part(b);
+        benchmark_close(b);
         TRY(e);
         if (b->options->json)
             print_json(out, part, &m, !*ran);
@@ -236,8 +236,8 @@ static err check_options(const benchmark_options *o)
     for (const benchmark_part *p = benchmark_ops; p->name; p++)
         op = op || chosen(p, o->what);
     if (!known && !op)
-        return err_set(E_USAGE, "benchmark %.40s: there are train, generate, ops, unet, vae, vision, conv, attention, "
-                       "linear", o->what);
+        return err_set(E_USAGE, "benchmark %.40s: there are train, generate, ops, unet, vae, encode, text, vision, "
+                       "conv, attention, linear", o->what);
     if (known && !o->model == !o->random)
         return err_set(E_USAGE, "benchmark %s: give either --model DIR or --random sdxl|half|tiny", o->what);
     if (o->repeats < 1 || o->repeats > MAX_REPEATS)

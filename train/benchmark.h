@@ -6,13 +6,14 @@
 
 #include <stdio.h>
 
+#include "model/clip_text.h"
 #include "model/clip_vision.h"
 #include "model/vae.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
 typedef struct benchmark_options {
-    const char *what;          /* "train", "generate", "ops", "unet", "vae", "vision", or one op: "conv", "attention" */
+    const char *what;          /* "train", "generate", "ops"; "unet", "vae", "encode", "text", "vision"; an op: "conv" */
     const char *model;         /* pipeline folder, or NULL: then random */
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
@@ -33,6 +34,7 @@ typedef struct benchmark {
     unet                     unet;
     vae                      vae;
     clip_vision              vision;
+    clip_text                text;
     ms_adapter               adapter;
     tensor                  *input[8]; /* persistent, random */
     int                      inputs;
@@ -53,5 +55,9 @@ extern const benchmark_part benchmark_networks[], benchmark_ops[];
 
 /* A tensor of numbers in [-1,1) that lives until the part is closed, put into b->input. */
 err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim);
+/* Releases all that the open part has; for after its runs, and for after an open that failed. */
+void benchmark_close(benchmark *b);
+/* Operations a second of a product of 2048 x 2048 matrices: the best of a few. */
+err benchmark_matrix_rate(double *out, device *dev);
 
 #endif

@@ -7,7 +7,7 @@
 #include "train/benchmark.h"
 #include "train/parameters.h"
 
-enum { TOKENS = 77, SUBJECTS = 2, QUERIES = 16 };
+enum { TOKENS = 77, SUBJECTS = 2, QUERIES = 16, PHRASE_WIDTH = 768 /* CLIP-L */ };
 
 static load_target target(benchmark *b)
 {
@@ -56,7 +56,7 @@ static err run_unet(benchmark *b, ag *g)
 static err new_adapter(benchmark *b)
 {
     resampler_sizes sizes = {.dim = 1280, .depth = 4, .heads = 20, .queries = QUERIES, .image_width = 1664,
-                             .phrase_width = b->unet.config.pooled_width, .hidden_width = 5120,
+                             .phrase_width = PHRASE_WIDTH, .hidden_width = 5120,
                              .out_width = b->unet.config.text_width};
     return adapter_new(&b->adapter, &b->memory, b->dev, &sizes, &b->unet, 0);
 }
@@ -104,6 +104,44 @@ static err run_vae(benchmark *b, ag *g)
     return vae_decode(&sample, g, &b->vae, b->input[0]);
 }
 
+static err open_encode(benchmark *b)
+{
+    load_target to = target(b);
+    TRY(b->options->model ? load_vae(&b->vae, &to, b->options->model) : random_vae(&b->vae, &to, b->options->random));
+    return benchmark_input(b, "picture", DIMS(1, b->options->size, b->options->size, b->vae.config.in_channels));
+}
+
+static err run_encode(benchmark *b, ag *g)
+{
+    tensor *moments;
+    return vae_encode(&moments, g, &b->vae, b->input[0]);
+}
+
+static err open_text(benchmark *b, bool second)
+{
+    load_target to = target(b);
+    return b->options->model ? load_text_encoder(&b->text, &to, b->options->model, second)
+                             : random_text_encoder(&b->text, &to, b->options->random, second);
+}
+
+static err open_text_1(benchmark *b)
+{
+    return open_text(b, false);
+}
+
+static err open_text_2(benchmark *b)
+{
+    return open_text(b, true);
+}
+
+static err run_text(benchmark *b, ag *g)
+{
+    static const int32_t ids[TOKENS] = {0};
+    clip_text_output     out;
+    unsigned wanted = CLIP_TEXT_PENULTIMATE | (b->text.projection.w ? CLIP_TEXT_EMBEDS : 0u);
+    return clip_text_forward(&out, g, &b->text, ids, 1, TOKENS, wanted);
+}
+
 static err open_vision(benchmark *b)
 {
     load_target to = target(b);
@@ -136,7 +174,7 @@ static void fill_batch(benchmark *b)
     int64_t            side = b->options->size / 8, L = 257, D = 1664;
     batch *t = &b->batch;
     *t = (batch){.B = 1, .S = SUBJECTS, .h = side, .w = side, .C = c->in_channels, .T = TOKENS, .X = c->text_width,
-                 .P = c->pooled_width, .L = L, .D = D, .E = c->pooled_width};
+                 .P = c->pooled_width, .L = L, .D = D, .E = PHRASE_WIDTH};
     t->latents = numbers(b, "latents", side * side * t->C);
     t->noise = numbers(b, "noise", side * side * t->C);
     t->text = numbers(b, "text", TOKENS * t->X);
@@ -180,6 +218,9 @@ const benchmark_part benchmark_networks[] = {
     {"UNet forward, batch 1", " unet ", open_unet, run_unet},
     {"UNet forward with guidance and 2 subjects", " generate ", open_guided, run_guided},
     {"VAE decode", " vae generate ", open_vae, run_vae},
+    {"VAE encode", " encode ", open_encode, run_encode},
+    {"text encoder 1, 77 tokens", " text ", open_text_1, run_text},
+    {"text encoder 2, 77 tokens", " text ", open_text_2, run_text},
     {"image encoder, 1 picture", " vision generate ", open_vision, run_vision},
     {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train},
     {0},

@@ -11,6 +11,7 @@
 #include "train/demo_data.h"
 #include "train/doctor.h"
 #include "train/libmsd_status.h"
+#include "train/plan.h"
 #include "train/probe_modules.h"
 #include "train/train.h"
 
@@ -199,4 +200,14 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
                            .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json};
     return libmsd_status(benchmark_run(&b, out));
+}
+
+int msd_plan(const msd_plan_options *o, FILE *out)
+{
+    err e = libmsd_check_run(&o->run);
+    if (e != OK)
+        return libmsd_status(e);
+    plan_options p = {.model = o->model, .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
+                      .threads = (int)o->run.threads, .json = o->run.json};
+    return libmsd_status(plan_print(&p, out));
 }

@@ -69,7 +69,8 @@ static err get(allocator *a, void **out, size_t bytes, lifetime life)
 static void put(allocator *a, void *memory, size_t bytes, lifetime life)
 {
     meta_allocator *m = (meta_allocator *)a;
-    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life), a->in_use[life]);
+    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life),
+          a->in_use[life]);
     if (logged(life))
         log_death(m, (uintptr_t)memory);
     m->now++;

@@ -220,7 +220,8 @@ static err multi_subject_attention(device *d, tensor *y, tensor *lse, const tens
                                    float scale)
 {
     (void)scale;
-    NOTE(SUBJECT_ATTENTION, attention_work(q, k, 2), .written = {y, lse}, .read = {base, q, k, v, mask, subject_scales});
+    NOTE(SUBJECT_ATTENTION, attention_work(q, k, 2), .written = {y, lse},
+         .read = {base, q, k, v, mask, subject_scales});
 }
 
 static err multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy,

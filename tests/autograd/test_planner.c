@@ -29,7 +29,8 @@ static void no_overlap(const memory_plan *p)
         assert_true(p->offset[i] + p->item[i].bytes <= p->peak);
         for (size_t j = 0; j < i; j++) {
             bool together = p->item[i].birth < p->item[j].death && p->item[j].birth < p->item[i].death;
-            bool share = p->offset[i] < p->offset[j] + p->item[j].bytes && p->offset[j] < p->offset[i] + p->item[i].bytes;
+            bool share = p->offset[i] < p->offset[j] + p->item[j].bytes &&
+                         p->offset[j] < p->offset[i] + p->item[i].bytes;
             assert_false(together && share);
         }
     }
@@ -88,8 +89,8 @@ static void random_graphs(void **unused)
         plan_free(&p);
     }
     qsort(ratio, GRAPHS, sizeof *ratio, ascending);
-    printf("peak / largest live set: median %.4f, 95 %% %.4f, worst %.4f\n", ratio[GRAPHS / 2], ratio[GRAPHS * 95 / 100],
-           ratio[GRAPHS - 1]);
+    printf("peak / largest live set: median %.4f, 95 %% %.4f, worst %.4f\n", ratio[GRAPHS / 2],
+           ratio[GRAPHS * 95 / 100], ratio[GRAPHS - 1]);
     assert_true(ratio[GRAPHS / 2] <= 1.05);
 }
 

@@ -36,7 +36,7 @@ one_line() {
 expect 0 'Commands:' --help
 expect 0 '^msd [0-9]+\.[0-9]+\.[0-9]+$' --version
 expect 2 'Commands:'
-for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data benchmark; do
+for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data benchmark plan; do
   expect 0 'Examples:' "$command" --help
 done
 expect 0 'oneDNN' doctor
@@ -54,6 +54,14 @@ one_line 2 'takes no value' train run.yaml --quiet=1
 one_line 2 'huge' synth huge -o "$tmp/x"
 one_line 2 'there are train, generate, ops' benchmark nonsense
 one_line 2 'either --model DIR or --random' benchmark unet
+one_line 2 'either --model DIR or --random' plan
+one_line 2 'there are tiny, half, sdxl' plan --random huge
+one_line 2 'multiple of 64' plan --random tiny --size 100
+expect 0 '2567.5 M parameters; 3.3806 T multiply-adds' plan --random sdxl
+expect 0 '459.7 M of them trained' plan --random sdxl
+expect 0 '"multiply_adds"' plan --random tiny --size 64 --json
+expect 0 'GFLOP/s' benchmark text --random tiny --repeats 1
+expect 0 'GFLOP/s' benchmark encode --random tiny --size 64 --repeats 1
 expect 0 'GFLOP/s' benchmark unet --random tiny --size 64 --repeats 1
 expect 0 '"slowest"' benchmark train --random tiny --size 64 --repeats 1 --json
 one_line 2 "module" probe nonsense --out "$tmp/x"

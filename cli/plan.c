@@ -1,0 +1,30 @@
+#include "cli/args.h"
+
+static int run(const void *options)
+{
+    return msd_plan(options, stdout);
+}
+
+#define AT(member) offsetof(msd_plan_options, member)
+static const argument arguments[] = {
+    {"--model", 'm', ARG_TEXT, AT(model), "DIR", false, "pipeline folder; of its weights only the headers are read"},
+    {"--image-encoder", 0, ARG_TEXT, AT(image_encoder), "DIR", false, "the image encoder's folder (default: MODEL/image_encoder)"},
+    {"--random", 0, ARG_TEXT, AT(random), "SIZE", false, "instead of --model: a network of size sdxl, half or tiny"},
+    {"--size", 0, ARG_WHOLE, AT(size), "N", false, "side of the picture in pixels (default: what the UNet was made for)"},
+    {"--json", 0, ARG_FLAG, AT(run.json), NULL, false, "machine-readable"},
+    RUN_ARGUMENTS(msd_plan_options),
+    {0},
+};
+
+const command command_plan = {
+    .name = "plan",
+    .summary = "parameters, memory and operations before anything runs",
+    .about = "Runs one training step and the networks of one picture on shapes alone and prints for each: parameters,\n"
+             "memory by category with the block that a step needs, multiply-adds by kind, and the seconds that they\n"
+             "take at this machine's matrix rate (a large product, measured first): a bound from below.",
+    .arguments = arguments,
+    .examples = "  msd plan --random sdxl\n"
+                "  msd plan --model sdxl --size 512 --json\n",
+    .options_size = sizeof(msd_plan_options),
+    .run = run,
+};

@@ -1,0 +1,24 @@
+/* `msd plan`: what the work costs before it is done. Every part runs once on the meta device: parameters, memory by
+ * category with the step's planned block, multiply-adds, and the seconds they take at this machine's matrix rate. */
+#ifndef MSD_TRAIN_PLAN_H
+#define MSD_TRAIN_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+typedef struct plan_options {
+    const char *model;         /* pipeline folder, or NULL: then random; only headers of weights are read */
+    const char *image_encoder; /* folder, or NULL: model/image_encoder */
+    const char *random;        /* "tiny", "half", "sdxl" */
+    int64_t     size;          /* of the picture's side in pixels; 0: what the UNet was made for */
+    int         threads;       /* for the matrix rate */
+    bool        json;
+} plan_options;
+
+/* Prints a table, or one JSON object, to `out`. E_USAGE, or what loading met. */
+err plan_print(const plan_options *o, FILE *out);
+
+#endif

@@ -105,10 +105,13 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out);
 
 typedef struct msd_plan_options {
     msd_run     run;
+    const char *config;                         /* RUN.yaml, instead of all below */
+    msd_list    set;                            /* "train.batch_size=4", for config */
     const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
     int64_t     size;                           /* pixels a side; 0: what the UNet was made for */
 } msd_plan_options;
-/* Parameters, memory and operations of training and generating, from shapes alone. */
+/* Parameters, memory and operations, from shapes alone: of one optimizer step of a run, or of every part of training
+ * and generating. */
 int msd_plan(const msd_plan_options *o, FILE *out);
 
 /* Devices, library versions, memory, what is missing and how to get it. */

@@ -7,6 +7,8 @@ static int run(const void *options)
 
 #define AT(member) offsetof(msd_plan_options, member)
 static const argument arguments[] = {
+    {"RUN.yaml", 0, ARG_TEXT, AT(config), NULL, false, "a run: its training step with its encoders"},
+    {"--set", 0, ARG_LIST, AT(set), "KEY=VALUE", false, "changes a key of RUN.yaml; may be given again"},
     {"--model", 'm', ARG_TEXT, AT(model), "DIR", false, "pipeline folder; of its weights only the headers are read"},
     {"--image-encoder", 0, ARG_TEXT, AT(image_encoder), "DIR", false, "the image encoder's folder (default: MODEL/image_encoder)"},
     {"--random", 0, ARG_TEXT, AT(random), "SIZE", false, "instead of --model: a network of size sdxl, half or tiny"},
@@ -19,11 +21,13 @@ static const argument arguments[] = {
 const command command_plan = {
     .name = "plan",
     .summary = "parameters, memory and operations before anything runs",
-    .about = "Runs one training step and the networks of one picture on shapes alone and prints for each: parameters,\n"
-             "memory by category with the block that a step needs, multiply-adds by kind, and the seconds that they\n"
-             "take at this machine's matrix rate (a large product, measured first): a bound from below.",
+    .about = "Runs the training step of RUN.yaml, or one training step and the networks of one picture of a model, on\n"
+             "shapes alone and prints for each: parameters, memory by category with the block that a step needs\n"
+             "(primitives' scratch comes on top), multiply-adds by kind, and the seconds that they take at this\n"
+             "machine's matrix rate (a large product, measured first): a bound from below.",
     .arguments = arguments,
-    .examples = "  msd plan --random sdxl\n"
+    .examples = "  msd plan run.yaml --set train.batch_size=4\n"
+                "  msd plan --random sdxl\n"
                 "  msd plan --model sdxl --size 512 --json\n",
     .options_size = sizeof(msd_plan_options),
     .run = run,

@@ -46,6 +46,7 @@ void benchmark_close(benchmark *b)
     vae_release(&b->vae);
     clip_vision_release(&b->vision);
     clip_text_release(&b->text);
+    encoders_close(b->encoders);
     arena_free(&b->memory);
     *b = (benchmark){.options = b->options, .dev = b->dev};
 }

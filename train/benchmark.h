@@ -6,9 +6,11 @@
 
 #include <stdio.h>
 
+#include "infer/encode.h"
 #include "model/clip_text.h"
 #include "model/clip_vision.h"
 #include "model/vae.h"
+#include "train/config.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -20,6 +22,7 @@ typedef struct benchmark_options {
     int64_t     repeats, size; /* size: of the picture's side in pixels */
     int         threads;
     bool        json;
+    const run_config *config;  /* of `msd plan RUN.yaml` alone */
 } benchmark_options;
 
 /* Prints a table, or one JSON object, to `out`. E_USAGE, or what loading and running met. */
@@ -35,6 +38,7 @@ typedef struct benchmark {
     vae                      vae;
     clip_vision              vision;
     clip_text                text;
+    encoders                *encoders; /* of plan_run */
     ms_adapter               adapter;
     tensor                  *input[8]; /* persistent, random */
     int                      inputs;

@@ -207,7 +207,8 @@ int msd_plan(const msd_plan_options *o, FILE *out)
     err e = libmsd_check_run(&o->run);
     if (e != OK)
         return libmsd_status(e);
-    plan_options p = {.model = o->model, .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
+    plan_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .model = o->model,
+                      .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
                       .threads = (int)o->run.threads, .json = o->run.json};
     return libmsd_status(plan_print(&p, out));
 }

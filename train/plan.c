@@ -5,7 +5,9 @@
 #include "autograd/meta/meta.h"
 #include "infer/load_unet.h"
 #include "infer/synth_configs.h"
-#include "train/benchmark.h"
+#include "train/plan_run.h"
+
+enum { PROBLEM_LINES = 50 };
 
 static const double MEBIBYTE = 1048576.0;
 
@@ -113,11 +115,13 @@ static err check_options(benchmark_options *made, const plan_options *o)
 {
     *made = (benchmark_options){.model = o->model, .image_encoder = o->image_encoder, .random = o->random,
                                 .size = o->size, .threads = o->threads, .json = o->json};
-    if (!o->model == !o->random)
-        return err_set(E_USAGE, "plan: give either --model DIR or --random sdxl|half|tiny");
+    if ((o->config != NULL) + (o->model != NULL) + (o->random != NULL) != 1)
+        return err_set(E_USAGE, "plan: give RUN.yaml, --model DIR or --random sdxl|half|tiny, one of them");
+    if (o->config && (o->size || o->image_encoder))
+        return err_set(E_USAGE, "plan: RUN.yaml says size and image encoder; --set data.resolution=N changes one");
     if (o->size && (o->size < 64 || o->size > 4096 || o->size % 64))
         return err_set(E_USAGE, "--size %" PRId64 ": expected a multiple of 64 from 64 to 4096", o->size);
-    return o->size ? OK : default_side(&made->size, o);
+    return o->size || o->config ? OK : default_side(&made->size, o);
 }
 
 static err measure_rate(double *rate, int threads)
@@ -129,38 +133,57 @@ static err measure_rate(double *rate, int threads)
     return e;
 }
 
-static err run_parts(benchmark *b, double rate, FILE *out)
+static err run_parts(benchmark *b, const benchmark_part *first, double rate, FILE *out)
 {
-    for (const benchmark_part *part = benchmark_networks; part->name; part++) {
+    for (const benchmark_part *part = first; part->name; part++) {
         part_plan p = {0};
         err       e = run_part(&p, b, part);
         benchmark_close(b);
         TRY(e);
         if (b->options->json)
-            print_json(out, part, &p, rate, part == benchmark_networks);
+            print_json(out, part, &p, rate, part == first);
         else
             print_table(out, part, &p, rate);
     }
     return OK;
 }
 
-err plan_print(const plan_options *o, FILE *out)
+/* Everything on the meta device, once the options are resolved. */
+static err plan_parts(const benchmark_options *o, FILE *out)
 {
-    benchmark_options made;
-    benchmark         b = {.options = &made};
-    double            rate;
-    TRY(check_options(&made, o));
+    benchmark b = {.options = o};
+    double    rate;
     TRY(measure_rate(&rate, o->threads));
     TRY(device_open_meta(&b.dev));
     if (o->json)
-        fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"f32\", \"matrix_gflops\": %.1f, \"parts\": [", made.size,
+        fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"f32\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
                 1e-9 * rate);
     else
-        fprintf(out, "%" PRId64 " x %" PRId64 " pixels, f32, matrix rate %.1f GFLOP/s\n", made.size, made.size,
+        fprintf(out, "%" PRId64 " x %" PRId64 " pixels, f32, matrix rate %.1f GFLOP/s\n", o->size, o->size,
                 1e-9 * rate);
-    err e = run_parts(&b, rate, out);
+    err e = run_parts(&b, o->config ? plan_run : benchmark_networks, rate, out);
     if (o->json && e == OK)
         fprintf(out, "]}\n");
     device_close(b.dev);
+    return e;
+}
+
+err plan_print(const plan_options *o, FILE *out)
+{
+    benchmark_options made;
+    arena             memory = {0};
+    problems          found = {.memory = &memory};
+    run_config       *config = NULL;
+    TRY(check_options(&made, o));
+    if (!o->config)
+        return plan_parts(&made, out);
+    run_config_load(&config, &memory, &found, o->config, o->set, o->sets); /* its result is in the problems */
+    err e = problems_report(&found, stderr, PROBLEM_LINES);
+    if (e == OK) {
+        made.config = config;
+        made.size = config->data.resolution;
+        e = plan_parts(&made, out);
+    }
+    arena_free(&memory);
     return e;
 }

@@ -10,6 +10,9 @@
 #include "base/error.h"
 
 typedef struct plan_options {
+    const char *config;        /* RUN.yaml: that run's step with its encoders, and nothing else below; or NULL */
+    const char *const *set;    /* "a.b=c" for config */
+    int         sets;
     const char *model;         /* pipeline folder, or NULL: then random; only headers of weights are read */
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
@@ -18,7 +21,7 @@ typedef struct plan_options {
     bool        json;
 } plan_options;
 
-/* Prints a table, or one JSON object, to `out`. E_USAGE, or what loading met. */
+/* Prints a table, or one JSON object, to `out`. E_USAGE, E_CONFIG, or what loading met. */
 err plan_print(const plan_options *o, FILE *out);
 
 #endif

@@ -54,7 +54,8 @@ one_line 2 'takes no value' train run.yaml --quiet=1
 one_line 2 'huge' synth huge -o "$tmp/x"
 one_line 2 'there are train, generate, ops' benchmark nonsense
 one_line 2 'either --model DIR or --random' benchmark unet
-one_line 2 'either --model DIR or --random' plan
+one_line 2 'RUN.yaml, --model DIR or --random' plan
+one_line 2 'nowhere.yaml' plan "$tmp/nowhere.yaml"
 one_line 2 'there are tiny, half, sdxl' plan --random huge
 one_line 2 'multiple of 64' plan --random tiny --size 100
 expect 0 '2567.5 M parameters; 3.3806 T multiply-adds' plan --random sdxl

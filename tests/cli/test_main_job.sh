@@ -34,6 +34,7 @@ same() { # FOLDER FOLDER
 
 config whole
 "$msd" check whole.yaml --quiet
+"$msd" plan whole.yaml | grep -q "of them trained" || { echo "FAIL plan whole.yaml"; exit 1; }
 "$msd" train whole.yaml --quiet
 [ "$(ls whole | grep -c '^step-')" -eq 2 ] || { echo "FAIL keep: 2 kept $(ls whole | grep -c '^step-')"; exit 1; }
 echo "ok   trained"

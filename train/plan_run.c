@@ -1,0 +1,105 @@
+#include "train/plan_run.h"
+
+#include "infer/load_unet.h"
+#include "train/parameters.h"
+
+static err open_adapter(benchmark *b, const load_target *to)
+{
+    const run_config    *c = b->options->config;
+    const encoder_sizes *z = encoders_sizes(b->encoders);
+    resampler_sizes sizes = {
+        .dim = c->adapter.dim, .depth = c->adapter.depth, .heads = c->adapter.heads, .queries = c->adapter.queries,
+        .image_width = z->picture_width, .phrase_width = z->phrase_width, .hidden_width = 4 * c->adapter.dim,
+        .out_width = b->unet.config.text_width,
+    };
+    if (!c->model.adapter)
+        return adapter_new(&b->adapter, &b->memory, b->dev, &sizes, &b->unet, (uint64_t)c->train.seed);
+    TRY(load_adapter(&b->adapter, to, c->model.adapter, &b->unet.config, true));
+    const resampler_sizes *s = &b->adapter.image_proj.sizes;
+    return encoders_check_adapter(b->encoders, s->image_width, s->phrase_width);
+}
+
+static void make_batch(benchmark *b)
+{
+    const run_config    *c = b->options->config;
+    const encoder_sizes *z = encoders_sizes(b->encoders);
+    arena  *a = &b->memory;
+    int64_t B = c->train.batch_size, S = c->data.max_subjects, side = c->data.resolution / z->latent_factor;
+    batch  *t = &b->batch;
+    *t = (batch){.B = B, .S = S, .h = side, .w = side, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
+                 .P = z->pooled_width, .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
+    t->latents = ARENA_ARRAY(a, float, B * side * side * t->C);
+    t->noise = ARENA_ARRAY(a, float, B * side * side * t->C);
+    t->timesteps = ARENA_ARRAY(a, float, B);
+    t->text = ARENA_ARRAY(a, float, B * t->T * t->X);
+    t->pooled = ARENA_ARRAY(a, float, B * t->P);
+    t->time_ids = ARENA_ARRAY(a, float, B * 6);
+    t->image_hidden = ARENA_ARRAY(a, float, B * S * t->L * t->D);
+    t->phrases = ARENA_ARRAY(a, float, B * S * t->E);
+    t->boxes = ARENA_ARRAY(a, float, B * S * 4);
+    t->drop_grounding = ARENA_ARRAY(a, int32_t, B);
+}
+
+static err open_run(benchmark *b)
+{
+    const run_config *c = b->options->config;
+    load_target       to = {.owner = &b->memory, .dev = b->dev, .type = DT_F32};
+    scheduler_config  scheduler;
+    parameters        list;
+    adamw how = {.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
+                 .weight_decay = c->optimizer.weight_decay};
+    TRY(scheduler_config_load(&scheduler, c->model.base));
+    TRY(encoders_open(&b->encoders, b->dev, DT_F32, c->model.base, c->model.image_encoder,
+                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    TRY(load_unet(&b->unet, &to, c->model.base));
+    TRY(open_adapter(b, &to));
+    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
+    noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
+    make_batch(b);
+    parameters_list(&list, &b->memory, &b->adapter);
+    return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how);
+}
+
+static err encode_subject(benchmark *b, const float *pixels, int64_t row)
+{
+    const batch *t = &b->batch;
+    TRY(encode_picture(t->image_hidden + row * t->L * t->D, b->encoders, pixels));
+    return encode_phrase(t->phrases + row * t->E, b->encoders, "a subject");
+}
+
+/* As a run without cache encodes: one sample at a time. */
+static err encode_batch(benchmark *b)
+{
+    const encoder_sizes *z = encoders_sizes(b->encoders);
+    const batch *t = &b->batch;
+    int64_t side = b->options->config->data.resolution, latent = t->h * t->w * t->C;
+    float  *picture = ARENA_ARRAY(&b->memory, float, 3 * side * side);
+    float  *pixels = ARENA_ARRAY(&b->memory, float, 3 * z->picture_side * z->picture_side);
+    float  *mean = ARENA_ARRAY(&b->memory, float, latent), *deviation = ARENA_ARRAY(&b->memory, float, latent);
+    for (int64_t i = 0; i < t->B; i++) {
+        size_t cut;
+        TRY(encode_prompt(t->text + i * t->T * t->X, t->pooled + i * t->P, &cut, b->encoders, "a prompt"));
+        TRY(encode_latent(mean, deviation, b->encoders, picture, side, side));
+        for (int64_t s = 0; s < t->S; s++)
+            TRY(encode_subject(b, pixels, i * t->S + s));
+    }
+    return OK;
+}
+
+static err run_run(benchmark *b, ag *g)
+{
+    double  loss, length;
+    int64_t parts = b->options->config->train.accumulation;
+    optimizer_begin(b->optimizer);
+    for (int64_t micro = 0; micro < parts; micro++) {
+        TRY(encode_batch(b));
+        TRY(train_step(&loss, NULL, g, &b->models, &b->batch, parts));
+    }
+    TRY(optimizer_norm(&length, b->optimizer));
+    return optimizer_update(b->optimizer, length, b->options->config->train.max_grad_norm, 1e-4);
+}
+
+const benchmark_part plan_run[] = {
+    {"training step with its encoders", " run ", open_run, run_run},
+    {0},
+};

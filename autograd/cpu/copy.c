@@ -5,6 +5,12 @@
 #include "autograd/cpu/cpu.h"
 #include "base/half.h"
 
+CPU_CLONES static void widen_f16(float *restrict to, const uint16_t *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = f16_to_f32(from[i]);
+}
+
 /* Widens n elements of `type`, `step` elements apart, into f32. */
 static void load(float *restrict to, const void *from, dtype type, int64_t step, int64_t n)
 {
@@ -22,8 +28,11 @@ static void load(float *restrict to, const void *from, dtype type, int64_t step,
             to[i] = bf16_to_f32(h[i * step]);
         break;
     case DT_F16:
-        for (int64_t i = 0; i < n; i++)
-            to[i] = f16_to_f32(h[i * step]);
+        if (step == 1)
+            widen_f16(to, h, n);
+        else
+            for (int64_t i = 0; i < n; i++)
+                to[i] = f16_to_f32(h[i * step]);
         break;
     case DT_I32:
         for (int64_t i = 0; i < n; i++)

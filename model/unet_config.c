@@ -27,6 +27,7 @@ static const config_fixed fixed_keys[] = {
     {"mid_block_only_cross_attention", "false|null"},
     {"mid_block_scale_factor", "1|1.0"},
     {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
+    {"num_attention_heads", "null"}, /* diffusers refuses it, too: attention_head_dim is the number of heads */
     {"num_class_embeds", "null"},
     {"resnet_out_scale_factor", "1.0|1"},
     {"resnet_skip_time_act", "false|null"},
@@ -52,7 +53,6 @@ static const char *const read_keys[] = {
     "layers_per_block",
     "norm_eps",
     "norm_num_groups",
-    "num_attention_heads",
     "only_cross_attention",
     "out_channels",
     "projection_class_embeddings_input_dim",
@@ -188,12 +188,10 @@ static void read_levels(unet_config *c, config_reader *r)
         config_problem(r, "up_block_types: found %d blocks, but down_block_types has %d", up_count, n);
     if (!n || n != up_count)
         return;
-    const json_t *given = json_object_get(r->object, "num_attention_heads");
     c->levels = n;
     config_ints(channels, r, "block_out_channels", n, CONFIG_REQUIRED, 1, MAX_CHANNELS);
     config_ints(layers, r, "layers_per_block", n, 2, 1, UNET_MAX_LAYERS);
-    config_ints(heads, r, given && !json_is_null(given) ? "num_attention_heads" : "attention_head_dim", n, 8, 1,
-                MAX_CHANNELS);
+    config_ints(heads, r, "attention_head_dim", n, 8, 1, MAX_CHANNELS);
     for (int i = 0; i < n; i++) {
         int mirror = n - 1 - i;
         c->down[i] = (unet_level){channels[i], heads[i], (int)layers[i], down[i], {0}};

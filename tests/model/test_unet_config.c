@@ -121,7 +121,7 @@ static void lists_and_nested_lists_are_read(void **state)
     json_t *config =
         sdxl_with("{\"layers_per_block\": [1, 2, 3], \"transformer_layers_per_block\": [1, [2, 1], [1, 2, 3]],"
                   " \"reverse_transformer_layers_per_block\": [[4, 3, 2, 1], 5, [1, 1]],"
-                  " \"sample_size\": [32, 48], \"num_attention_heads\": 8, \"cross_attention_dim\": [64, 64, 64]}");
+                  " \"sample_size\": [32, 48], \"attention_head_dim\": 8, \"cross_attention_dim\": [64, 64, 64]}");
     if (unet_config_parse(&c, config, "config.json") != OK)
         fail_msg("%s", err_message());
     assert_int_equal(c.down[2].layers, 3);
@@ -175,6 +175,7 @@ static void every_unsupported_key_is_named(void **state)
         "freq_shift: found 1", "down_block_types: found \"AttnDownBlock2D\"", "dropout: found 0.1");
     REFUSES("{\"block_out_channels\": [320, 650, 1280], \"attention_head_dim\": [5, 7, 20]}",
             "norm_num_groups: 32 does not divide the 650", "attention_head_dim: 7");
+    REFUSES("{\"num_attention_heads\": 8}", "num_attention_heads: found 8");
     REFUSES("{\"layers_per_block\": [2, 2]}", "layers_per_block: found [2,2], expected 3 whole numbers");
     REFUSES("{\"layers_per_block\": 1000000}", "layers_per_block");
     REFUSES("{\"transformer_layers_per_block\": [1, [2, 2], 1]}", "reverse_transformer_layers_per_block");

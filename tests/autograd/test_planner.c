@@ -107,6 +107,10 @@ static void edges(void **unused)
     assert_int_equal(p.offset[0], p.offset[1]);
     assert_int_equal(p.peak, 128 + 64);
     plan_free(&p);
+    allocation turned[] = {{100, LIFE_STEP, 5, 20}, {100, LIFE_STEP, 0, 5}}; /* the later one is placed first */
+    assert_int_equal(plan_make(&p, turned, 2), OK);
+    assert_int_equal(p.peak, 128);
+    plan_free(&p);
     allocation huge[] = {{SIZE_MAX / 2 + 1, LIFE_STEP, 0, 5}, {SIZE_MAX / 2 + 1, LIFE_STEP, 0, 5}};
     assert_int_equal(plan_make(&p, huge, 2), E_MEMORY);
     plan_free(&p);

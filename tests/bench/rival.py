@@ -118,7 +118,7 @@ class SubjectProcessor(torch.nn.Module):
         return t.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
     def mask(self, places):
-        """(1, 1, places, tokens) 0 or -inf; a last column of dummy tokens keeps uncovered places finite."""
+        """(1, 1, places, tokens) 0 or -inf; four dummy tokens come first, for places that no box covers."""
         side = int(places ** 0.5)
         at = (torch.arange(side) + 0.5) / side
         inside = [((at >= y0) & (at < y1))[:, None] & ((at >= x0) & (at < x1))[None] for x0, y0, x1, y1 in self.boxes]
@@ -183,6 +183,7 @@ class TrainStep:
                 self.processors.append(p)
         self.resampler = Resampler(out=self.unet.config.cross_attention_dim)
         self.pictures, self.grounding = torch.randn(2, 257, 1664), torch.randn(2, 1344)
+        self.dummy = torch.randn(1, 4, self.unet.config.cross_attention_dim)
         self.noise = torch.randn_like(base.args[0])
         self.parameters = list(self.resampler.parameters()) + [q for p in self.processors for q in p.parameters()]
         for p in self.parameters:
@@ -191,7 +192,8 @@ class TrainStep:
 
     def run(self):
         self.optimizer.zero_grad()
-        self.tokens[0] = self.resampler(self.pictures, self.grounding).flatten(0, 1)[None]
+        tokens = self.resampler(self.pictures, self.grounding).flatten(0, 1)[None]
+        self.tokens[0] = torch.cat([self.dummy, tokens], 1)
         out = self.unet(*self.base.args, added_cond_kwargs=self.base.extra).sample
         F.mse_loss(out, self.noise).backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)

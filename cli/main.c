@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <string.h>
 
 #include "cli/args.h"
@@ -52,8 +53,16 @@ static int run(int argc, char **argv)
     return unknown_command(argv[1]);
 }
 
+/* A closed pipe or a file size limit is an error of one write, which reports it; it must not kill a training run. */
+static void ignore_write_signals(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
+    ignore_write_signals();
     int status = run(argc, argv);
     if (status && argc >= 2 && msd_message()[0])
         fprintf(stderr, "%s\n", msd_message());

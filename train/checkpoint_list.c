@@ -82,6 +82,25 @@ err checkpoint_newest(char **folder, int *found, const char *run, logger *log)
     return OK;
 }
 
+err checkpoint_export_source(char **out, const char *source, logger *log)
+{
+    char *manifest = path_join(source, "manifest.json");
+    bool is_step = file_exists(manifest);
+    int64_t step;
+    int found = 0;
+    free(manifest);
+    *out = NULL;
+    if (is_step)
+        TRY(checkpoint_verify(&step, source));
+    else if (folder_exists(source))
+        TRY(checkpoint_newest(out, &found, source, log));
+    if (!*out && found)
+        return err_set(E_CHECKPOINT, "%s: none of its %d step folders is whole; see the warnings above", source, found);
+    if (!*out)
+        *out = path_join("", source);
+    return OK;
+}
+
 void checkpoint_rotate(const char *run, int64_t keep, int64_t good)
 {
     step_list l;

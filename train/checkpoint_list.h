@@ -15,6 +15,10 @@ err checkpoint_newest(char **folder, int *found, const char *run, logger *log);
 /* Removes what a killed process left of step folders it was writing or removing. Only for who holds the run's lock. */
 void checkpoint_sweep(const char *run);
 
+/* What to export when `source` is named: a step folder with a manifest is verified (E_CHECKPOINT), of a run folder it is the newest
+ * whole step (as checkpoint_newest; E_CHECKPOINT when it has steps but none is whole); anything else is itself. Caller frees. */
+err checkpoint_export_source(char **out, const char *source, logger *log);
+
 /* Removes all but the newest `keep` step folders; `good`, the one just verified, always stays. keep 0: removes none. */
 void checkpoint_rotate(const char *run, int64_t keep, int64_t good);
 

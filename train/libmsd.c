@@ -1,5 +1,6 @@
 /* The functions of msd.h: options into the types of the library below, err into exit codes. */
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -8,6 +9,7 @@
 #include "infer/synth.h"
 #include "train/benchmark.h"
 #include "train/check.h"
+#include "train/checkpoint_list.h"
 #include "train/demo_data.h"
 #include "train/doctor.h"
 #include "train/libmsd_status.h"
@@ -132,9 +134,16 @@ int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_
 
 int msd_export(const char *dst, const char *src, const char *dtype_text)
 {
+    logger log = logger_start(false);
     stored_type type;
+    char *whole = NULL;
     err e = parse_stored_type(&type, dtype_text, STORED_TYPE_COUNT);
-    return libmsd_status(e == OK ? adapter_export(dst, src, type) : e);
+    if (e == OK)
+        e = checkpoint_export_source(&whole, src, &log);
+    if (e == OK)
+        e = adapter_export(dst, whole, type);
+    free(whole);
+    return libmsd_status(e);
 }
 
 int msd_inspect(const char *path, bool json, FILE *out)

@@ -110,3 +110,23 @@ if cmp -s seeds_0.png seeds_1.png; then echo "FAIL two seeds give one picture"; 
 draw exported.safetensors dropped.png --drop-grounding
 if cmp -s dropped.png checkpoint.png; then echo "FAIL --drop-grounding changes nothing"; exit 1; fi
 echo "ok   one picture from the checkpoint, the .bin and the .safetensors"
+
+# a damaged newest checkpoint: export passes over it and says so; named itself it is refused
+last=whole/$(printf 'step-%06d' $steps)
+before=whole/$(printf 'step-%06d' $((steps - 1)))
+printf 'xxxx' | dd of="$last/adapter.safetensors" bs=1 seek=20000 conv=notrunc status=none
+"$msd" export whole -o older.safetensors 2>passed_over
+grep -q 'passed over' passed_over || { echo "FAIL a damaged step is not said: $(cat passed_over)"; exit 1; }
+cmp older.safetensors "$before/adapter.safetensors"
+code=0
+"$msd" export "$last" -o damaged.safetensors 2>refused || code=$?
+[ $code -eq 5 ] && [ ! -e damaged.safetensors ] || { echo "FAIL a damaged step: exit $code: $(cat refused)"; exit 1; }
+echo "ok   a damaged checkpoint is not exported"
+
+# a closed pipe and a limit on file sizes are errors, not deaths
+"$msd" generate --model tiny -W 64 -H 64 --steps 1 -p x -o piped.png 2>&1 | true
+[ -e piped.png ] || { echo "FAIL a closed pipe killed generate"; exit 1; }
+code=0
+(ulimit -f 1; "$msd" generate --quiet --model tiny -W 64 -H 64 --steps 1 -p x -o limited.png 2>refused) || code=$?
+[ $code -eq 7 ] && [ ! -e limited.png ] || { echo "FAIL ulimit -f: exit $code: $(cat refused)"; exit 1; }
+echo "ok   closed pipes, file size limits"

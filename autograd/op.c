@@ -16,11 +16,26 @@ tensor op_flat(const tensor *x, int ndim, const int64_t *dim)
     return flat;
 }
 
+tensor op_rows(const tensor *x)
+{
+    int64_t last = x->dim[x->ndim - 1];
+    return op_flat(x, DIMS(last ? tensor_count(x) / last : 0, last));
+}
+
 err shape_like_first(const op_call *c, tensor *out)
 {
     out->type = c->in[0]->type;
     tensor_set_shape(out, c->in[0]->ndim, c->in[0]->dim);
     return OK;
+}
+
+err shape_broadcast(const op_call *c, tensor *out)
+{
+    const tensor *a = c->in[0], *b = c->in[1];
+    for (int i = 1; i <= b->ndim; i++)
+        if (i > a->ndim || (b->dim[b->ndim - i] != a->dim[a->ndim - i] && b->dim[b->ndim - i] != 1))
+            return op_shape_error(c, "the second does not broadcast to the first");
+    return shape_like_first(c, out);
 }
 
 err op_shape_error(const op_call *c, const char *what)

@@ -55,8 +55,12 @@ err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add);
 /* A shared view of x's data with another contiguous shape, not on the tape; for calling primitives. */
 tensor op_flat(const tensor *x, int ndim, const int64_t *dim);
 
+/* The same with all leading dimensions as rows: (...,n) -> (rows,n). */
+tensor op_rows(const tensor *x);
+
 /* Shape rules used by several ops. */
 err shape_like_first(const op_call *c, tensor *out);
+err shape_broadcast(const op_call *c, tensor *out); /* in[1] aligned at the innermost dimension, each extent in[0]'s or 1 */
 err op_shape_error(const op_call *c, const char *what); /* composes "linear: what: (2,3) (4,5)" */
 
 #define OP_LIST(X)                                                                                          \

@@ -183,11 +183,6 @@ device *profile_device(profile *p)
     return &p->face;
 }
 
-void profile_reset(profile *p)
-{
-    p->rows = 0;
-}
-
 static int slower_first(const void *a, const void *b)
 {
     const profile_row *x = a, *y = b;

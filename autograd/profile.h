@@ -25,7 +25,6 @@ typedef struct profile_row {
 err     profile_open(profile **out, device *dev);
 void    profile_close(profile *p); /* NULL is fine */
 device *profile_device(profile *p);
-void    profile_reset(profile *p);
 int     profile_rows(const profile_row **out, profile *p); /* how many; slowest first; valid until the next call */
 double  profile_operations(const profile *p);              /* of all calls since the reset */
 

@@ -25,17 +25,6 @@ size_t dtype_bytes(dtype d)
     return dtypes[d].bytes;
 }
 
-bool dtype_parse(const char *name, dtype *out)
-{
-    for (int d = 0; d < DTYPE_COUNT; d++) {
-        if (!strcmp(name, dtypes[d].name)) {
-            *out = (dtype)d;
-            return true;
-        }
-    }
-    return false;
-}
-
 const char *lifetime_name(lifetime life)
 {
     static const char *const names[LIFETIME_COUNT] = {

@@ -16,7 +16,6 @@ enum { TENSOR_MAX_DIM = 5 };
 typedef enum dtype { DT_F32, DT_BF16, DT_F16, DT_F8E4M3, DT_I32, DT_U8, DTYPE_COUNT } dtype;
 const char *dtype_name(dtype d);  /* "f32" */
 size_t      dtype_bytes(dtype d); /* of one element */
-bool        dtype_parse(const char *name, dtype *out);
 
 /* What memory is for, which is how long it lives (design.md): frozen weights for the whole run;
  * training state (masters, moments, parameter gradients) likewise; step for activations and their

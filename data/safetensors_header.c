@@ -52,7 +52,7 @@ static bool hex4(const scanner *c, uint32_t *out)
     return true;
 }
 
-/* \uXXXX behind the u, with its second half where it is a surrogate; appends UTF-8 at *to. */
+/* Four hex digits behind \u, with its second half where it is a surrogate; appends UTF-8 at *to. */
 static err scan_unicode_escape(scanner *c, char **to)
 {
     uint32_t code, low;

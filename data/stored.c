@@ -61,15 +61,6 @@ bool stored_type_parse(stored_type *out, const char *name)
     return false;
 }
 
-stored_type stored_type_of(dtype d)
-{
-    for (int t = 0; t < STORED_TYPE_COUNT; t++) {
-        if (types[t].type == d && d != DTYPE_COUNT)
-            return (stored_type)t;
-    }
-    check_failed(__FILE__, __LINE__, "dtype", "files have no type for dtype %d", (int)d);
-}
-
 bool stored_size(int64_t *count, size_t *bytes, stored_type type, int ndim, const int64_t *dim)
 {
     int64_t elements = 1, total;

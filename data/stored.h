@@ -16,7 +16,6 @@ size_t      stored_type_bytes(stored_type t);            /* of one element */
 bool        stored_type_parse(stored_type *out, const char *name); /* "BF16" */
 const char *stored_type_torch(stored_type t);            /* "BFloat16Storage"; NULL where torch has no such class */
 dtype       stored_dtype(stored_type t);                 /* DTYPE_COUNT where networks have no such type */
-stored_type stored_type_of(dtype d);
 
 typedef struct stored_tensor {
     const char    *name;

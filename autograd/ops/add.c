@@ -2,15 +2,6 @@
  *     y = a + b;  da = dy;  db = dy summed over the broadcast dimensions */
 #include "autograd/op.h"
 
-static err add_shape(const op_call *c, tensor *out)
-{
-    const tensor *a = c->in[0], *b = c->in[1];
-    for (int i = 1; i <= b->ndim; i++)
-        if (i > a->ndim || (b->dim[b->ndim - i] != a->dim[a->ndim - i] && b->dim[b->ndim - i] != 1))
-            return op_shape_error(c, "the second does not broadcast to the first");
-    return shape_like_first(c, out);
-}
-
 static err add_forward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
@@ -31,7 +22,7 @@ static err add_backward(ag *g, op_call *c)
 
 const op op_add = {
     .name = "add", .signature = "(...) (broadcast) -> (...)", .inputs = 2,
-    .shape = add_shape, .forward = add_forward, .backward = add_backward,
+    .shape = shape_broadcast, .forward = add_forward, .backward = add_backward,
 };
 
 tensor *ag_add(ag *g, tensor *a, tensor *b)

@@ -3,12 +3,6 @@
  *     dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy w;  dw = sum dy xhat;  db = sum dy */
 #include "autograd/op.h"
 
-static tensor rows_of(const tensor *t)
-{
-    int64_t last = t->dim[t->ndim - 1];
-    return op_flat(t, DIMS(last ? tensor_count(t) / last : 0, last));
-}
-
 static err layer_norm_shape(const op_call *c, tensor *out)
 {
     const tensor *x = c->in[0];
@@ -23,7 +17,7 @@ static err layer_norm_shape(const op_call *c, tensor *out)
 static err layer_norm_forward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
-    tensor x = rows_of(c->in[0]), y = rows_of(c->out), *mean = NULL, *rstd = NULL;
+    tensor x = op_rows(c->in[0]), y = op_rows(c->out), *mean = NULL, *rstd = NULL;
     if (c->records) {
         op_save(c, 0, c->in[0]);
         op_save(c, 3, c->in[1]);
@@ -36,11 +30,11 @@ static err layer_norm_forward(ag *g, op_call *c)
 static err layer_norm_backward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
-    tensor x = rows_of(c->saved[0]), dy = rows_of(c->out->grad), *grad, *dw, *db;
+    tensor x = op_rows(c->saved[0]), dy = op_rows(c->out->grad), *grad, *dw, *db;
     bool add, add_w, add_b;
     TRY(op_grad(g, c, 0, &grad, &add));
     if (grad) {
-        tensor dx = rows_of(grad);
+        tensor dx = op_rows(grad);
         TRY(d->p->layer_norm_dx(d, &dx, &dy, &x, c->saved[3], c->saved[1], c->saved[2], add));
     }
     TRY(op_grad(g, c, 1, &dw, &add_w));

@@ -3,12 +3,6 @@
  *     dx = dy w;  dw = dy^T x;  dbias = sum of dy over rows;  dresidual = dy */
 #include "autograd/op.h"
 
-static tensor rows_of(const tensor *t)
-{
-    int64_t last = t->dim[t->ndim - 1];
-    return op_flat(t, DIMS(last ? tensor_count(t) / last : 0, last));
-}
-
 static err linear_shape(const op_call *c, tensor *out)
 {
     const tensor *x = c->in[0], *w = c->in[1], *bias = c->in[2], *residual = c->in[3];
@@ -26,9 +20,9 @@ static err linear_shape(const op_call *c, tensor *out)
 static err linear_forward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
-    tensor x = rows_of(c->in[0]), y = rows_of(c->out), residual;
+    tensor x = op_rows(c->in[0]), y = op_rows(c->out), residual;
     if (c->in[3])
-        residual = rows_of(c->in[3]);
+        residual = op_rows(c->in[3]);
     if (c->in[1]->needs_grad)
         op_save(c, 0, c->in[0]);
     op_save(c, 1, c->in[1]); /* may be a view that its scope releases */
@@ -38,16 +32,16 @@ static err linear_forward(ag *g, op_call *c)
 static err linear_backward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
-    tensor dy = rows_of(c->out->grad), *grad;
+    tensor dy = op_rows(c->out->grad), *grad;
     bool add;
     TRY(op_grad(g, c, 0, &grad, &add));
     if (grad) {
-        tensor dx = rows_of(grad);
+        tensor dx = op_rows(grad);
         TRY(d->p->linear_dx(d, &dx, &dy, c->saved[1], add));
     }
     TRY(op_grad(g, c, 1, &grad, &add));
     if (grad) {
-        tensor x = rows_of(c->saved[0]);
+        tensor x = op_rows(c->saved[0]);
         TRY(d->p->linear_dw(d, grad, &dy, &x, add));
     }
     TRY(op_grad(g, c, 2, &grad, &add));

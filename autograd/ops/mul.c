@@ -2,15 +2,6 @@
  *     y = a b;  da = dy b;  db = dy a summed over the broadcast dimensions */
 #include "autograd/op.h"
 
-static err mul_shape(const op_call *c, tensor *out)
-{
-    const tensor *a = c->in[0], *b = c->in[1];
-    for (int i = 1; i <= b->ndim; i++)
-        if (i > a->ndim || (b->dim[b->ndim - i] != a->dim[a->ndim - i] && b->dim[b->ndim - i] != 1))
-            return op_shape_error(c, "the second does not broadcast to the first");
-    return shape_like_first(c, out);
-}
-
 static err mul_forward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
@@ -50,7 +41,7 @@ static err mul_backward(ag *g, op_call *c)
 
 const op op_mul = {
     .name = "mul", .signature = "(...) (broadcast) -> (...)", .inputs = 2,
-    .shape = mul_shape, .forward = mul_forward, .backward = mul_backward,
+    .shape = shape_broadcast, .forward = mul_forward, .backward = mul_backward,
 };
 
 tensor *ag_mul(ag *g, tensor *a, tensor *b)

@@ -222,7 +222,8 @@ err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add)
     if (!t || !t->needs_grad)
         return OK;
     if (!t->grad) {
-        TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, t->type, t->ndim, t->dim));
+        dtype type = t->mem && t->mem->life == LIFE_STATE ? DT_F32 : t->type; /* sums over a step need all their bits */
+        TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, type, t->ndim, t->dim));
         t->grad_fresh = true;
         if (!t->recorded)
             list_add(&g->borrowed, t);

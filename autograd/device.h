@@ -18,6 +18,9 @@ struct allocator {
     size_t total, total_peak;
 };
 
+/* Which products will read a frozen weight. */
+typedef enum weight_use { USE_FORWARD, USE_BOTH } weight_use;
+
 /* Geometry of conv2d. Weights lie as (O, KH, KW, I) on devices; files have (O, I, KH, KW). */
 typedef struct conv_geometry {
     int stride;
@@ -33,11 +36,16 @@ typedef struct primitives {
     err (*fill)(device *d, tensor *y, float value);                      /* strided y */
     err (*copy)(device *d, tensor *y, const tensor *x, bool add);        /* strided both, same shape; casts */
 
+    /* Lays out a frozen weight, of linear (m,k) or of conv2d (O,KH,KW,I), once, in the order that its products read
+     * fastest: the tensor keeps dim and gets a layout, its storage is replaced, the plain copy is gone. Views made before
+     * are void. USE_FORWARD: no data gradient will be asked for. May leave the tensor as it is. */
+    err (*lay_out)(device *d, tensor *w, weight_use use);
+
     /* y (n,m) = x (n,k) @ w(m,k)^T [+ bias (m)] [+ residual (n,m)] */
     err (*linear)(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual);
     /* dx (n,k) (+)= dy (n,m) @ w (m,k) */
     err (*linear_dx)(device *d, tensor *dx, const tensor *dy, const tensor *w, bool add);
-    /* dw (m,k) (+)= dy^T @ x */
+    /* dw (m,k) (+)= dy^T @ x; dw f32, as the gradient of every parameter */
     err (*linear_dw)(device *d, tensor *dw, const tensor *dy, const tensor *x, bool add);
     /* db (m) (+)= sum over rows of dy (n,m) */
     err (*sum_rows)(device *d, tensor *db, const tensor *dy, bool add);
@@ -120,11 +128,11 @@ typedef struct primitives {
     err (*mse_backward)(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign,
                         bool add);
 
-    /* optimizer: all f32, over whole tensors */
+    /* optimizer: all f32 but for the copy, over whole tensors */
     err (*sum_squares)(device *d, double *out, const tensor *x); /* fixed order, f64 */
     /* torch's AdamW: p *= 1-lr*decay; m,v moments; bias-corrected; g is multiplied by `clip` first;
-     * g NULL means zero */
-    err (*adamw)(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
+     * g NULL means zero; copy: where p is also written, rounded to bf16, or NULL */
+    err (*adamw)(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr, double beta1,
                  double beta2, double eps, double decay, int64_t step);
 } primitives;
 

@@ -71,6 +71,7 @@ static double attention_operations(const tensor *q, const tensor *k, double prod
 
 TIMED(upload, (device *d, tensor *y, const void *host, dtype type), (p->inner, y, host, type), y, NULL, 0.0)
 TIMED(download, (device *d, void *host, dtype type, const tensor *x), (p->inner, host, type, x), x, NULL, 0.0)
+TIMED(lay_out, (device *d, tensor *w, weight_use use), (p->inner, w, use), w, NULL, 0.0)
 TIMED(fill, (device *d, tensor *y, float value), (p->inner, y, value), y, NULL, 0.0)
 TIMED(copy, (device *d, tensor *y, const tensor *x, bool add), (p->inner, y, x, add), x, NULL, 0.0)
 TIMED(linear, (device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual),
@@ -146,13 +147,13 @@ TIMED(mse, (device *d, tensor *loss, const tensor *a, const tensor *b), (p->inne
 TIMED(mse_backward, (device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign, bool add),
       (p->inner, da, dloss, a, b, sign, add), a, NULL, 0.0)
 TIMED(sum_squares, (device *d, double *out, const tensor *x), (p->inner, out, x), x, NULL, 0.0)
-TIMED(adamw, (device *d, tensor *t, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
-              double beta2, double eps, double decay, int64_t step),
-      (p->inner, t, m, v, g, clip, lr, beta1, beta2, eps, decay, step), t, NULL, 0.0)
+TIMED(adamw, (device *d, tensor *t, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
+              double beta1, double beta2, double eps, double decay, int64_t step),
+      (p->inner, t, m, v, copy, g, clip, lr, beta1, beta2, eps, decay, step), t, NULL, 0.0)
 
 #define ROW(name) .name = timed_##name
 static const primitives timed_primitives = {
-    ROW(upload), ROW(download), ROW(fill), ROW(copy), ROW(linear), ROW(linear_dx), ROW(linear_dw), ROW(sum_rows),
+    ROW(upload), ROW(download), ROW(fill), ROW(copy), ROW(lay_out), ROW(linear), ROW(linear_dx), ROW(linear_dw), ROW(sum_rows),
     ROW(conv2d), ROW(conv2d_dx), ROW(group_norm), ROW(group_norm_dx), ROW(layer_norm), ROW(layer_norm_dx),
     ROW(layer_norm_dwb), ROW(unary), ROW(unary_dx), ROW(geglu), ROW(geglu_dx), ROW(add), ROW(mul), ROW(reduce_to),
     ROW(scale), ROW(attention), ROW(attention_backward), ROW(box_mask), ROW(multi_subject_attention),

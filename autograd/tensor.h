@@ -43,10 +43,13 @@ typedef struct tensor {
     device        *dev;
     storage       *mem;  /* NULL once the data was released */
     void          *data; /* first element; NULL once released */
+    int            layout;     /* 0: as dim and stride say; else the device's own (device.h, lay_out), which only the
+                                  weight's own primitives and download read */
     bool           needs_grad;
     bool           recorded;   /* made by a call on the tape, which releases its gradient */
     bool           grad_fresh; /* the gradient holds nothing yet: the first writer overwrites it */
-    struct tensor *grad;       /* same dtype and shape, contiguous; NULL until a writer asks */
+    struct tensor *grad;       /* same shape, contiguous; same dtype, but f32 for training state whatever its dtype;
+                                  NULL until a writer asks */
 } tensor;
 
 /* Allocates a contiguous tensor; its struct lives in `owner`, its data until tensor_release.

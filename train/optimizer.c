@@ -67,7 +67,7 @@ err optimizer_update(optimizer *o, double norm, double max_norm, double lr)
     o->updates++;
     for (int i = 0; i < o->count; i++) {
         tensor *t = o->param[i].t;
-        TRY(o->dev->p->adamw(o->dev, t, o->m[i], o->v[i], t->grad_fresh ? NULL : t->grad, factor, lr,
+        TRY(o->dev->p->adamw(o->dev, t, o->m[i], o->v[i], NULL, t->grad_fresh ? NULL : t->grad, factor, lr,
                              o->how.beta1, o->how.beta2, o->how.eps, o->how.weight_decay, o->updates));
     }
     return OK;

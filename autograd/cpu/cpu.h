@@ -9,6 +9,7 @@ err cpu_upload(device *d, tensor *y, const void *host, dtype type);
 err cpu_download(device *d, void *host, dtype type, const tensor *x);
 err cpu_fill(device *d, tensor *y, float value);
 err cpu_copy(device *d, tensor *y, const tensor *x, bool add);
+err cpu_lay_out(device *d, tensor *w, weight_use use);
 err cpu_linear(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual);
 err cpu_linear_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, bool add);
 err cpu_linear_dw(device *d, tensor *dw, const tensor *dy, const tensor *x, bool add);
@@ -60,8 +61,8 @@ err cpu_mse(device *d, tensor *loss, const tensor *a, const tensor *b);
 err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign,
                      bool add);
 err cpu_sum_squares(device *d, double *out, const tensor *x);
-err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
-              double beta2, double eps, double decay, int64_t step);
+err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
+              double beta1, double beta2, double eps, double decay, int64_t step);
 
 /* E_DEVICE "cpu NAME: TENSOR is bf16, this version computes in f32" unless x (NULL: fine) is f32 and contiguous. */
 err cpu_need_f32(const char *primitive, const tensor *x);

@@ -11,6 +11,7 @@ static const primitives cpu_primitives = {
     .download = cpu_download,
     .fill = cpu_fill,
     .copy = cpu_copy,
+    .lay_out = cpu_lay_out,
     .linear = cpu_linear,
     .linear_dx = cpu_linear_dx,
     .linear_dw = cpu_linear_dw,

@@ -2,6 +2,7 @@
 
 #include "autograd/cpu/clones.h"
 #include "autograd/cpu/cpu.h"
+#include "base/half.h"
 
 enum { LANES = 16 };
 
@@ -58,12 +59,20 @@ CPU_CLONES static void adamw_chunk(float *restrict p, float *restrict m, float *
     }
 }
 
+CPU_CLONES static void round_chunk(uint16_t *restrict to, const float *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = f32_to_bf16(from[i]);
+}
+
 /* torch.optim.AdamW: p -= lr decay p; p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps) */
-err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
-              double beta2, double eps, double decay, int64_t step)
+err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
+              double beta1, double beta2, double eps, double decay, int64_t step)
 {
     TRY(cpu_need_f32("adamw", p));
     TRY(cpu_need_f32("adamw", g));
+    if (copy && copy->type != DT_BF16)
+        return err_set(E_SHAPE, "adamw: the copy of %s is %s, expected bf16", p->name, dtype_name(copy->type));
     adamw_factors f = {
         .clip = clip, .keep = (float)(1.0 - lr * decay), .beta1 = (float)beta1, .rest1 = (float)(1.0 - beta1),
         .beta2 = (float)beta2, .rest2 = (float)(1.0 - beta2), .eps = (float)eps,
@@ -72,10 +81,14 @@ err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, const tensor *g, float
     };
     float *value = p->data, *first = m->data, *second = v->data;
     const float *slope = g ? g->data : NULL;
+    uint16_t *rounded = copy ? copy->data : NULL;
     int64_t n = tensor_count(p);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int64_t i = 0; i < n; i += CPU_CHUNK)
-        adamw_chunk(value + i, first + i, second + i, slope ? slope + i : NULL, &f,
-                    n - i < CPU_CHUNK ? n - i : CPU_CHUNK);
+    for (int64_t i = 0; i < n; i += CPU_CHUNK) {
+        int64_t length = n - i < CPU_CHUNK ? n - i : CPU_CHUNK;
+        adamw_chunk(value + i, first + i, second + i, slope ? slope + i : NULL, &f, length);
+        if (rounded)
+            round_chunk(rounded + i, value + i, length);
+    }
     return OK;
 }

@@ -19,7 +19,7 @@ static double bytes(const tensor *t)
 }
 
 typedef struct operands { /* entries may be NULL */
-    const tensor *written[3], *read[8];
+    const tensor *written[4], *read[8];
     bool          add; /* the outputs are read too */
 } operands;
 
@@ -54,6 +54,12 @@ static err download(device *d, void *host, dtype type, const tensor *x)
 {
     memset(host, 0, (size_t)tensor_count(x) * dtype_bytes(type));
     NOTE(COPY, 0.0, .read = {x});
+}
+
+static err lay_out(device *d, tensor *w, weight_use use)
+{
+    (void)d, (void)w, (void)use;
+    return OK;
 }
 
 static err fill(device *d, tensor *y, float value)
@@ -300,16 +306,16 @@ static err sum_squares(device *d, double *out, const tensor *x)
     NOTE(OPTIMIZER, 0.0, .read = {x});
 }
 
-static err adamw(device *d, tensor *t, tensor *m, tensor *v, const tensor *g, float clip, double lr, double beta1,
-                 double beta2, double eps, double decay, int64_t step)
+static err adamw(device *d, tensor *t, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
+                 double beta1, double beta2, double eps, double decay, int64_t step)
 {
     (void)clip, (void)lr, (void)beta1, (void)beta2, (void)eps, (void)decay, (void)step;
-    NOTE(OPTIMIZER, 0.0, .written = {t, m, v}, .read = {g}, .add = true);
+    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, copy}, .read = {g}, .add = true);
 }
 
 const primitives meta_primitives = {
     .upload = upload, .download = download, .fill = fill, .copy = copy,
-    .linear = linear, .linear_dx = linear_dx, .linear_dw = linear_dw, .sum_rows = sum_rows,
+    .lay_out = lay_out, .linear = linear, .linear_dx = linear_dx, .linear_dw = linear_dw, .sum_rows = sum_rows,
     .conv2d = conv2d, .conv2d_dx = conv2d_dx,
     .group_norm = group_norm, .group_norm_dx = group_norm_dx,
     .layer_norm = layer_norm, .layer_norm_dx = layer_norm_dx, .layer_norm_dwb = layer_norm_dwb,

@@ -1,25 +1,10 @@
-#include "autograd/cpu/onednn.h"
+#include "autograd/cpu/onednn_kept.h"
 
-#include <dnnl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_WORDS = 20, CACHE_SLOTS = 1024, PROBES = 8, MAX_ARGUMENTS = 8 };
-
-typedef struct key {
-    int64_t word[KEY_WORDS];
-} key;
-
-/* A primitive for one shape. For convolutions also the weights' layout that it wants. */
-typedef struct kept {
-    key                    k;
-    dnnl_primitive_t       primitive;
-    dnnl_primitive_desc_t  desc;
-    dnnl_primitive_t       reorder; /* of the weights into their inner layout; NULL: as they lie */
-    dnnl_primitive_desc_t  reorder_desc;
-    dnnl_memory_desc_t     a, b, c, bias, inner, scratch, reorder_scratch;
-} kept;
+enum { CACHE_SLOTS = 1024, PROBES = 8 };
 
 struct onednn {
     dnnl_engine_t engine;
@@ -27,20 +12,13 @@ struct onednn {
     kept         *slot[CACHE_SLOTS]; /* by hash of the key */
 };
 
-static err refused(dnnl_status_t status, const char *what, const key *k)
+err onednn_refused(dnnl_status_t status, const char *what, const key *k)
 {
     const int64_t *w = k->word;
     return err_set(status == dnnl_out_of_memory ? E_MEMORY : E_DEVICE,
                    "cpu: oneDNN cannot do %s of %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64 " (status %d)",
                    what, w[1], w[2], w[3], w[4], (int)status);
 }
-
-#define DNNL(call)                             \
-    do {                                       \
-        dnnl_status_t status_ = (call);        \
-        if (status_ != dnnl_success)           \
-            return status_;                    \
-    } while (0)
 
 static void kept_free(kept *p)
 {
@@ -83,6 +61,11 @@ void onednn_close(onednn *o)
     free(o);
 }
 
+dnnl_engine_t onednn_engine(onednn *o)
+{
+    return o->engine;
+}
+
 static int slot_of(const key *k)
 {
     uint64_t h = 0xcbf29ce484222325u;
@@ -101,7 +84,7 @@ static dnnl_status_t matrix_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t 
     return dnnl_memory_desc_init_by_strides(out, 2, (dnnl_dims_t){rows, columns}, dnnl_f32, (dnnl_dims_t){row, column});
 }
 
-static dnnl_status_t finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool sum)
+dnnl_status_t onednn_finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool sum)
 {
     dnnl_primitive_attr_t attributes;
     dnnl_post_ops_t after = NULL;
@@ -126,8 +109,6 @@ static dnnl_status_t finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool su
     return status;
 }
 
-enum { KIND_MATMUL = 1, KIND_CONV, KIND_CONV_DX, KIND_BATCH };
-
 /* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add */
 static dnnl_status_t make_matmul(onednn *o, kept *p)
 {
@@ -138,7 +119,7 @@ static dnnl_status_t make_matmul(onednn *o, kept *p)
     DNNL(matrix_desc(&p->bias, 1, w[3], w[3], 1));
     dnnl_matmul_desc_t op;
     DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, w[8] ? &p->bias : NULL, &p->c));
-    return finish(o, p, &op, w[9] != 0);
+    return onednn_finish(o, p, &op, w[9] != 0);
 }
 
 /* words: kind, count, m, k, n, b.each, b.row, b.column */
@@ -151,52 +132,7 @@ static dnnl_status_t make_batch(onednn *o, kept *p)
     DNNL(dnnl_memory_desc_init_by_tag(&p->c, 3, (dnnl_dims_t){w[1], w[2], w[4]}, dnnl_f32, dnnl_abc));
     dnnl_matmul_desc_t op;
     DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, NULL, &p->c));
-    return finish(o, p, &op, false);
-}
-
-/* words: kind, B, H, W, I, OH, OW, O, KH, KW, stride, pads (top, left, bottom, right), bias, add */
-static dnnl_status_t conv_descs(kept *p)
-{
-    const int64_t *w = p->k.word;
-    DNNL(dnnl_memory_desc_init_by_tag(&p->a, 4, (dnnl_dims_t){w[1], w[4], w[2], w[3]}, dnnl_f32, dnnl_nhwc));
-    DNNL(dnnl_memory_desc_init_by_tag(&p->b, 4, (dnnl_dims_t){w[7], w[4], w[8], w[9]}, dnnl_f32, dnnl_ohwi));
-    DNNL(dnnl_memory_desc_init_by_tag(&p->inner, 4, (dnnl_dims_t){w[7], w[4], w[8], w[9]}, dnnl_f32,
-                                      dnnl_format_tag_any));
-    DNNL(dnnl_memory_desc_init_by_tag(&p->c, 4, (dnnl_dims_t){w[1], w[7], w[5], w[6]}, dnnl_f32, dnnl_nhwc));
-    return dnnl_memory_desc_init_by_tag(&p->bias, 1, (dnnl_dims_t){w[7]}, dnnl_f32, dnnl_x);
-}
-
-static dnnl_status_t make_reorder(onednn *o, kept *p)
-{
-    p->inner = *dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0);
-    if (dnnl_memory_desc_equal(&p->inner, &p->b))
-        return dnnl_success;
-    dnnl_primitive_attr_t attributes;
-    DNNL(dnnl_primitive_attr_create(&attributes));
-    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&p->reorder_desc, &p->b, o->engine, &p->inner, o->engine,
-                                                    attributes);
-    dnnl_primitive_attr_destroy(attributes);
-    DNNL(status);
-    p->reorder_scratch = *dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_scratchpad_md, 0);
-    return dnnl_primitive_create(&p->reorder, p->reorder_desc);
-}
-
-static dnnl_status_t make_conv(onednn *o, kept *p)
-{
-    const int64_t *w = p->k.word;
-    DNNL(conv_descs(p));
-    dnnl_dims_t stride = {w[10], w[10]}, before = {w[11], w[12]}, after = {w[13], w[14]};
-    dnnl_convolution_desc_t op;
-    if (w[0] == KIND_CONV)
-        DNNL(dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &p->a, &p->inner,
-                                                w[15] ? &p->bias : NULL, &p->c, stride, before, after));
-    else
-        DNNL(dnnl_convolution_backward_data_desc_init(&op, dnnl_convolution_direct, &p->a, &p->inner, &p->c, stride,
-                                                      before, after));
-    DNNL(finish(o, p, &op, w[16] != 0));
-    return make_reorder(o, p);
+    return onednn_finish(o, p, &op, false);
 }
 
 /* The slot of k: the one that has it, else the first empty one of a few, else the first. */
@@ -211,7 +147,7 @@ static int find_slot(const onednn *o, const key *k)
     return first;
 }
 
-static err find(onednn *o, kept **out, const key *k, const char *what)
+err onednn_find(onednn *o, kept **out, const key *k, onednn_make *make, const char *what)
 {
     int at = find_slot(o, k);
     kept *p = o->slot[at];
@@ -220,12 +156,10 @@ static err find(onednn *o, kept **out, const key *k, const char *what)
         o->slot[at] = NULL;
         p = heap_get(sizeof *p);
         *p = (kept){.k = *k};
-        dnnl_status_t status = k->word[0] == KIND_MATMUL  ? make_matmul(o, p)
-                               : k->word[0] == KIND_BATCH ? make_batch(o, p)
-                                                          : make_conv(o, p);
+        dnnl_status_t status = make(o, p);
         if (status != dnnl_success) {
             kept_free(p);
-            return refused(status, what, k);
+            return onednn_refused(status, what, k);
         }
         o->slot[at] = p;
     }
@@ -235,12 +169,7 @@ static err find(onednn *o, kept **out, const key *k, const char *what)
 
 /* ---- running them ---- */
 
-typedef struct arguments {
-    dnnl_exec_arg_t item[MAX_ARGUMENTS];
-    int             count;
-} arguments;
-
-static dnnl_status_t bind(onednn *o, arguments *a, int which, const dnnl_memory_desc_t *desc, const void *data)
+dnnl_status_t onednn_bind(onednn *o, arguments *a, int which, const dnnl_memory_desc_t *desc, const void *data)
 {
     dnnl_memory_t memory;
     DNNL(dnnl_memory_create(&memory, desc, o->engine, (void *)(uintptr_t)data));
@@ -248,7 +177,7 @@ static dnnl_status_t bind(onednn *o, arguments *a, int which, const dnnl_memory_
     return dnnl_success;
 }
 
-static dnnl_status_t execute(onednn *o, arguments *a, dnnl_primitive_t p, dnnl_status_t bound)
+dnnl_status_t onednn_execute(onednn *o, arguments *a, dnnl_primitive_t p, dnnl_status_t bound)
 {
     dnnl_status_t status = bound;
     if (status == dnnl_success)
@@ -260,35 +189,36 @@ static dnnl_status_t execute(onednn *o, arguments *a, dnnl_primitive_t p, dnnl_s
     return status;
 }
 
-static err take(device *d, void **out, size_t bytes)
+err onednn_take(device *d, void **out, size_t bytes)
 {
     *out = NULL;
     return bytes ? d->memory->get(d->memory, out, bytes, LIFE_SCRATCH) : OK;
 }
 
-static void give(device *d, void *memory, size_t bytes)
+void onednn_give(device *d, void *memory, size_t bytes)
 {
     if (memory)
         d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
 }
 
-static err run_matmul(device *d, const key *id, float *y, const float *a, const float *b, const float *bias)
+static err run_matmul(device *d, const key *id, onednn_make *make, float *y, const float *a, const float *b,
+                      const float *bias)
 {
     onednn *o = d->state;
     kept *p = NULL;
-    TRY(find(o, &p, id, "a matrix product"));
+    TRY(onednn_find(o, &p, id, make, "a matrix product"));
     void *scratch = NULL;
     size_t bytes = dnnl_memory_desc_get_size(&p->scratch);
-    TRY(take(d, &scratch, bytes));
+    TRY(onednn_take(d, &scratch, bytes));
     arguments args = {.count = 0};
-    dnnl_status_t s = bind(o, &args, DNNL_ARG_SRC, &p->a, a);
-    s = s ? s : bind(o, &args, DNNL_ARG_WEIGHTS, &p->b, b);
-    s = s ? s : bind(o, &args, DNNL_ARG_DST, &p->c, y);
-    s = s || !bias ? s : bind(o, &args, DNNL_ARG_BIAS, &p->bias, bias);
-    s = s || !scratch ? s : bind(o, &args, DNNL_ARG_SCRATCHPAD, &p->scratch, scratch);
-    s = execute(o, &args, p->primitive, s);
-    give(d, scratch, bytes);
-    return s == dnnl_success ? OK : refused(s, "a matrix product", id);
+    dnnl_status_t s = onednn_bind(o, &args, DNNL_ARG_SRC, &p->a, a);
+    s = s ? s : onednn_bind(o, &args, DNNL_ARG_WEIGHTS, &p->b, b);
+    s = s ? s : onednn_bind(o, &args, DNNL_ARG_DST, &p->c, y);
+    s = s || !bias ? s : onednn_bind(o, &args, DNNL_ARG_BIAS, &p->bias, bias);
+    s = s || !scratch ? s : onednn_bind(o, &args, DNNL_ARG_SCRATCHPAD, &p->scratch, scratch);
+    s = onednn_execute(o, &args, p->primitive, s);
+    onednn_give(d, scratch, bytes);
+    return s == dnnl_success ? OK : onednn_refused(s, "a matrix product", id);
 }
 
 err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
@@ -297,86 +227,12 @@ err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, in
     if (!m || !n)
         return OK;
     key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add}};
-    return run_matmul(d, &id, y, a.data, b.data, bias);
+    return run_matmul(d, &id, make_matmul, y, a.data, b.data, bias);
 }
 
 err onednn_matmul_batch(device *d, float *y, const float *a, matrix_batch b, int64_t count, int64_t m, int64_t k,
                         int64_t n)
 {
     key id = {{KIND_BATCH, count, m, k, n, b.each, b.row, b.column}};
-    return run_matmul(d, &id, y, a, b.data, NULL);
-}
-
-/* The weights in the layout that the primitive wants; *out is w itself or scratch of *bytes. */
-static err arrange_weights(device *d, const void **out, void **scratch, size_t *bytes, const kept *p, const float *w)
-{
-    *out = w;
-    *scratch = NULL;
-    *bytes = dnnl_memory_desc_get_size(&p->inner);
-    if (!p->reorder)
-        return OK;
-    onednn *o = d->state;
-    void *own = NULL;
-    size_t own_bytes = dnnl_memory_desc_get_size(&p->reorder_scratch);
-    TRY(take(d, scratch, *bytes));
-    err e = take(d, &own, own_bytes);
-    if (e == OK) {
-        arguments args = {.count = 0};
-        dnnl_status_t s = bind(o, &args, DNNL_ARG_FROM, &p->b, w);
-        s = s ? s : bind(o, &args, DNNL_ARG_TO, &p->inner, *scratch);
-        s = s || !own ? s : bind(o, &args, DNNL_ARG_SCRATCHPAD, &p->reorder_scratch, own);
-        s = execute(o, &args, p->reorder, s);
-        give(d, own, own_bytes);
-        e = s == dnnl_success ? OK : refused(s, "a layout of weights", &p->k);
-    }
-    if (e != OK)
-        give(d, *scratch, *bytes);
-    *out = *scratch;
-    return e;
-}
-
-static key conv_key(int kind, const conv_shape *s, bool bias, bool add)
-{
-    const conv_geometry *g = &s->geometry;
-    return (key){{kind, s->batch, s->height, s->width, s->in, s->out_height, s->out_width, s->out, s->kernel_height,
-                  s->kernel_width, g->stride, g->pad_top, g->pad_left, g->pad_bottom, g->pad_right, bias, add}};
-}
-
-static err run_conv(device *d, const key *id, const float *a, const float *w, const float *bias, const float *c)
-{
-    onednn *o = d->state;
-    bool forward = id->word[0] == KIND_CONV;
-    kept *p = NULL;
-    TRY(find(o, &p, id, "a convolution"));
-    const void *weights = NULL;
-    void *arranged = NULL, *scratch = NULL;
-    size_t arranged_bytes = 0, bytes = dnnl_memory_desc_get_size(&p->scratch);
-    TRY(arrange_weights(d, &weights, &arranged, &arranged_bytes, p, w));
-    err e = take(d, &scratch, bytes);
-    if (e == OK) {
-        arguments args = {.count = 0};
-        dnnl_status_t s = bind(o, &args, forward ? DNNL_ARG_SRC : DNNL_ARG_DIFF_SRC, &p->a, a);
-        s = s ? s : bind(o, &args, DNNL_ARG_WEIGHTS, &p->inner, weights);
-        s = s ? s : bind(o, &args, forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, &p->c, c);
-        s = s || !bias ? s : bind(o, &args, DNNL_ARG_BIAS, &p->bias, bias);
-        s = s || !scratch ? s : bind(o, &args, DNNL_ARG_SCRATCHPAD, &p->scratch, scratch);
-        s = execute(o, &args, p->primitive, s);
-        give(d, scratch, bytes);
-        e = s == dnnl_success ? OK : refused(s, "a convolution", id);
-    }
-    if (arranged)
-        give(d, arranged, arranged_bytes);
-    return e;
-}
-
-err onednn_conv(device *d, float *y, const float *x, const float *w, const float *bias, const conv_shape *s, bool add)
-{
-    key id = conv_key(KIND_CONV, s, bias != NULL, add);
-    return run_conv(d, &id, x, w, bias, y);
-}
-
-err onednn_conv_dx(device *d, float *dx, const float *dy, const float *w, const conv_shape *s)
-{
-    key id = conv_key(KIND_CONV_DX, s, false, false);
-    return run_conv(d, &id, dx, w, NULL, dy);
+    return run_matmul(d, &id, make_batch, y, a, b.data, NULL);
 }

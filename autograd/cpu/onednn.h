@@ -1,5 +1,5 @@
-/* oneDNN behind two calls: a matrix product and a convolution. Primitives are made once per shape and
- * kept; their scratch comes from the device's allocator. */
+/* oneDNN's matrix products. Primitives are made once per shape and kept; their scratch comes from the device's
+ * allocator. Convolutions: onednn_conv.h. */
 #ifndef MSD_AUTOGRAD_CPU_ONEDNN_H
 #define MSD_AUTOGRAD_CPU_ONEDNN_H
 
@@ -29,17 +29,5 @@ typedef struct matrix_batch {
 /* y (count,m,n) = a (count,m,k) @ b (count,k,n); y and a contiguous. All f32. */
 err onednn_matmul_batch(device *d, float *y, const float *a, matrix_batch b, int64_t count, int64_t m, int64_t k,
                         int64_t n);
-
-typedef struct conv_shape {
-    int64_t       batch, height, width, in;      /* x (B,H,W,I) */
-    int64_t       out_height, out_width, out;    /* y (B,OH,OW,O) */
-    int64_t       kernel_height, kernel_width;   /* w (O,KH,KW,I) */
-    conv_geometry geometry;
-} conv_shape;
-
-/* y = conv(x, w) [+ bias] [+ y, if add] */
-err onednn_conv(device *d, float *y, const float *x, const float *w, const float *bias, const conv_shape *s, bool add);
-/* dx = the data gradient of dy */
-err onednn_conv_dx(device *d, float *dx, const float *dy, const float *w, const conv_shape *s);
 
 #endif

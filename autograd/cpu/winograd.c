@@ -1,6 +1,7 @@
 #include "autograd/cpu/winograd.h"
 
 #include "autograd/cpu/clones.h"
+#include "autograd/cpu/onednn.h"
 
 enum {
     LANES = 16,      /* channels at a time */

@@ -3,7 +3,7 @@
 #ifndef MSD_AUTOGRAD_CPU_WINOGRAD_H
 #define MSD_AUTOGRAD_CPU_WINOGRAD_H
 
-#include "autograd/cpu/onednn.h"
+#include "autograd/cpu/onednn_conv.h"
 
 /* Whether it computes this shape faster: enough places to pay for the weights' transform, whole vectors of channels. */
 bool winograd_suits(const conv_shape *s);

@@ -14,6 +14,7 @@ struct ag {
     device     *dev;
     arena       nodes;    /* tensors' and calls' structs of this step */
     err         status;
+    bool        silent;   /* nothing is recorded: inside the forward of a block that will be computed again */
     op_call   **tape;
     int         taped, tape_capacity;
     tensor_list live;     /* step tensors whose reference the open scopes hold, oldest first */
@@ -71,6 +72,7 @@ void ag_reset(ag *g)
     }
     g->borrowed.count = 0;
     arena_reset(&g->nodes);
+    g->silent = false;
     g->status = OK;
 }
 
@@ -182,7 +184,7 @@ tensor *ag_apply(ag *g, op_call call)
     if (!inputs_present(g, &call))
         return NULL;
     call.owner = &g->nodes;
-    call.records = needs_gradient(&call);
+    call.records = !g->silent && needs_gradient(&call);
     CHECK(!call.records || call.op->backward, "op %s has no backward but an input needs a gradient", call.op->name);
     op_call *c = &call;
     if (call.records) {
@@ -234,19 +236,55 @@ err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add)
     return OK;
 }
 
+/* A call leaves the tape when its backward is done; what its backward itself records is gone by then. */
+static err backward_down_to(ag *g, int floor)
+{
+    while (g->taped > floor) {
+        op_call *c = g->tape[g->taped - 1];
+        bool reached = c->out->grad && !c->out->grad_fresh;
+        err e = reached ? c->op->backward(g, c) : OK;
+        if (e != OK)
+            return ag_fail(g, e);
+        release_call(c);
+        g->taped--;
+    }
+    return OK;
+}
+
 err ag_backward_seeded(ag *g)
 {
     TRY(g->status);
-    for (int i = g->taped - 1; i >= 0; i--) {
-        op_call *c = g->tape[i];
-        bool reached = c->out->grad && !c->out->grad_fresh;
-        err e = reached ? c->op->backward(g, c) : OK;
-        release_call(c);
-        if (e != OK)
-            return ag_fail(g, e);
-    }
-    g->taped = 0;
-    return OK;
+    return backward_down_to(g, 0);
+}
+
+bool op_silent(const ag *g)
+{
+    return g->silent;
+}
+
+void op_silence(ag *g, bool silent)
+{
+    g->silent = silent;
+}
+
+op_call *op_record_made(ag *g, op_call call, tensor *out)
+{
+    op_call *c = ARENA_NEW(&g->nodes, op_call);
+    *c = call;
+    c->owner = &g->nodes;
+    c->records = true;
+    c->out = out;
+    out->needs_grad = out->recorded = true;
+    tape_add(g, c);
+    return c;
+}
+
+err op_backward_again(ag *g, tensor *y, tensor *dy, int floor)
+{
+    TRY(g->status);
+    CHECK(y->recorded && !y->grad, "%s: not what a block computed again gives", y->name);
+    y->grad = tensor_view(&g->nodes, dy, dy->name);
+    return backward_down_to(g, floor);
 }
 
 err ag_backward(ag *g, tensor *loss)

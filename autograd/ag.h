@@ -36,6 +36,15 @@ err ag_backward_seeded(ag *g);
 int     ag_scope_open(ag *g);
 tensor *ag_scope_close(ag *g, int scope, tensor *result); /* result (may be NULL) goes to the outer scope */
 
+/* Activation checkpointing: y = f(x), of whose inside the tape keeps nothing; backward computes it again, then its
+ * gradients. The bits are those of f called directly. `user` (bytes of it are copied) has to stay valid inside until
+ * backward: what it points to lives in ag_arena(g) or outlives the step. `used`: further step tensors that f reads, those
+ * that need gradients and those that do not (entries may be NULL). f returns a new tensor, calls ops only. Where
+ * nothing needs a gradient this is f(g, user, x). */
+typedef tensor *(*ag_block)(ag *g, const void *user, tensor *x);
+enum { AG_BLOCK_MAX_USED = 7 };
+tensor *ag_recompute(ag *g, ag_block f, const void *user, size_t bytes, tensor *x, tensor *const *used, int count);
+
 /* A step tensor from host data, converted; without gradient. */
 tensor *ag_input(ag *g, const char *name, dtype type, int ndim, const int64_t *dim, const void *host, dtype host_type);
 

@@ -1,11 +1,11 @@
-/* What an op is: one const descriptor, three small functions. For files in autograd/ops/ only.
+/* What an op is: one const descriptor, three small functions. For files in autograd/ops/ and recompute.c only.
  * The one list of ops, below, gives the externs, the registry and the test coverage. */
 #ifndef MSD_AUTOGRAD_OP_H
 #define MSD_AUTOGRAD_OP_H
 
 #include "autograd/ag.h"
 
-enum { OP_MAX_INPUTS = 8, OP_MAX_SAVED = 6 };
+enum { OP_MAX_INPUTS = 8, OP_MAX_SAVED = 8 };
 
 typedef struct op op;
 typedef struct op_call {
@@ -25,6 +25,7 @@ typedef struct op_call {
         struct { int dim; int64_t start, length; } slice;
         struct { int ndim; int64_t dim[TENSOR_MAX_DIM]; } shape;
         dtype type;
+        const struct block *block;
     } p;
 } op_call;
 
@@ -48,6 +49,15 @@ tensor *ag_apply(ag *g, op_call call);
 void op_save(op_call *c, int slot, tensor *t);
 /* A step tensor beside the output (statistics): handed back in *out, and kept in c->saved[slot] when c->records. */
 err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim, const int64_t *dim, tensor **out);
+
+/* For autograd/recompute.c: what a block needs that is computed twice. op_silence: nothing is recorded from here on, or
+ * it is again. op_record_made: `out`, computed in silence, gets `call` on the tape, which then
+ * may save. op_backward_again: backward of what was recorded since the tape had `floor` calls, from y, whose gradient
+ * is dy. */
+bool     op_silent(const ag *g);
+void     op_silence(ag *g, bool silent);
+op_call *op_record_made(ag *g, op_call call, tensor *out);
+err      op_backward_again(ag *g, tensor *y, tensor *dy, int floor);
 
 /* The gradient of in[i] to write: NULL when in[i] is NULL or needs none. *add tells to accumulate. */
 err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add);

@@ -13,6 +13,7 @@ packages=(
   libpcre2-dev libutf8proc-dev                 # CLIP's tokenizer
   libssl-dev             # SHA-256
   zlib1g-dev             # CRC-32 of torch's zip files
+  libhdf5-dev            # the encoder cache
   libcmocka-dev          # tests
 )
 

@@ -25,12 +25,13 @@ static inline float bf16_to_f32(uint16_t h)
     return f32_from_bits((uint32_t)h << 16);
 }
 
+/* Without branches, so that loops of it vectorise. */
 static inline uint16_t f32_to_bf16(float x)
 {
     uint32_t bits = f32_bits(x);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
-        return (uint16_t)(bits >> 16 | 0x40u);
-    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+    uint32_t rounded = bits + 0x7FFFu + (bits >> 16 & 1u);
+    uint32_t kept = (bits & 0x7FFFFFFFu) > 0x7F800000u ? bits | 0x400000u : rounded;
+    return (uint16_t)(kept >> 16);
 }
 
 /* Without branches, so that loops of it vectorise. The bits moved to an f32's place are the number times 2^-112, zeros

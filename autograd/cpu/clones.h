@@ -12,7 +12,11 @@
 #endif
 #endif
 #if !defined(CPU_CLONES) && defined(__x86_64__) && defined(__gnu_linux__)
+#if defined(__clang__) || __GNUC__ < 12 /* clang's loader code does not look whether the machine is of such a level */
 #define CPU_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else /* AVX-512 with its 16-bit lanes, for bf16; AVX2 */
+#define CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#endif
 #elif !defined(CPU_CLONES)
 #define CPU_CLONES
 #endif

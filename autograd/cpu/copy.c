@@ -51,14 +51,14 @@ static void load(float *restrict to, const void *from, dtype type, int64_t step,
     }
 }
 
-/* Narrows n f32 into elements of `type`, `step` apart; `add` accumulates (f32 only). */
+/* Narrows n f32 into elements of `type`, `step` apart; `add` accumulates (f32 and bf16). */
 static void store(void *to, dtype type, int64_t step, const float *restrict from, int64_t n, bool add)
 {
     float *f = to;
     uint16_t *h = to;
     int32_t *whole = to;
     uint8_t *byte = to;
-    CHECK(!add || type == DT_F32, "accumulating into %s", dtype_name(type));
+    CHECK(!add || type == DT_F32 || type == DT_BF16, "accumulating into %s", dtype_name(type));
     switch (type) {
     case DT_F32:
         for (int64_t i = 0; i < n; i++)
@@ -66,7 +66,7 @@ static void store(void *to, dtype type, int64_t step, const float *restrict from
         break;
     case DT_BF16:
         for (int64_t i = 0; i < n; i++)
-            h[i * step] = f32_to_bf16(from[i]);
+            h[i * step] = f32_to_bf16((add ? bf16_to_f32(h[i * step]) : 0.0f) + from[i]);
         break;
     case DT_F16:
         for (int64_t i = 0; i < n; i++)

@@ -64,7 +64,27 @@ err cpu_sum_squares(device *d, double *out, const tensor *x);
 err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
               double beta1, double beta2, double eps, double decay, int64_t step);
 
-/* E_DEVICE "cpu NAME: TENSOR is bf16, this version computes in f32" unless x (NULL: fine) is f32 and contiguous. */
+/* ---- element types: the floating tensors of one call are all f32 or all bf16 ----
+ * First line of a primitive that knows both:
+ *
+ *     bool bf16;
+ *     TRY(cpu_one_type(&bf16, "geglu", CPU_TENSORS(y, x)));
+ *
+ * and statistics, losses and what else device.h says is f32 by cpu_need_f32. Kernels read and write through
+ * autograd/cpu/element.h, which converts: arithmetic is f32, the output is rounded once. */
+
+#define CPU_TENSORS(...) \
+    (int)(sizeof((const tensor *[]){__VA_ARGS__}) / sizeof(const tensor *)), (const tensor *[]){__VA_ARGS__}
+
+/* Sets *bf16 to what t[0..count) are; NULL entries are passed over, the first is there. E_DEVICE names the tensor that is
+ * of another type than the first, or neither f32 nor bf16. All are contiguous. */
+err cpu_one_type(bool *bf16, const char *primitive, int count, const tensor *const *t);
+/* The same for tensors that may be strided. */
+err cpu_one_type_strided(bool *bf16, const char *primitive, int count, const tensor *const *t);
+/* The same for the gradient of what may be a parameter, which is f32 whatever the other tensors are: *wide tells that dx
+ * is f32. */
+err cpu_gradient_type(bool *wide, const char *primitive, const tensor *dx, bool bf16);
+/* E_DEVICE "cpu NAME: TENSOR is bf16, expected f32" unless x (NULL: fine) is f32; it is contiguous. */
 err cpu_need_f32(const char *primitive, const tensor *x);
 
 #endif

@@ -50,15 +50,6 @@ static const primitives cpu_primitives = {
     .adamw = cpu_adamw,
 };
 
-err cpu_need_f32(const char *primitive, const tensor *x)
-{
-    if (!x || (x->type == DT_F32 && tensor_contiguous(x)))
-        return OK;
-    CHECK(x->type != DT_F32, "cpu %s: %s is strided", primitive, x->name);
-    return err_set(E_DEVICE, "cpu %s: %s is %s, this version computes in f32; leave --dtype at auto", primitive,
-                   x->name, dtype_name(x->type));
-}
-
 static void close_cpu(device *d)
 {
     onednn_close(d->state);

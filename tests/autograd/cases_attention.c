@@ -106,7 +106,7 @@ static tensor *run_mse(ag *g, tensor **in, const op_case *c)
 /* Gradients of scores are differences of like numbers, and p is made again from a rounded log-sum-exp: 4e-6. */
 #define ATTENTION(name, inputs, scale, causal) \
     {name, &op_attention, inputs, run_attention, 4e-6, .with.p.attention = {scale, causal}}
-#define SUBJECTS(name, inputs, h, w) {name, &op_multi_subject_attention, inputs, run_subjects, .with.p.grid = {h, w}}
+#define SUBJECTS(name, inputs, h, w) {name, &op_multi_subject_attention, inputs, run_subjects, .with.p.grid = {h, w}, .stays = 48}
 
 static const op_case cases[] = {
     ATTENTION("attention_d8", "(2,70,3,8) (2,33,3,8) (2,33,3,8)", 1.5f, false),
@@ -126,10 +126,10 @@ static const op_case cases[] = {
     ATTENTION("causal_unseen_tile", "(1,3,1,8) (1,260,1,8) (1,260,1,8)", 1.5f, true),
     {"attention_packed", &op_attention, "(2,11,72)", run_packed, 4e-6, .with.p.attention = {1.5f, false}},
 
-    {"box_mask_edges_10x10", &op_box_mask, "stored", run_box_mask, .with.p.grid = {10, 10}},
-    {"box_mask_edges_9x30", &op_box_mask, "stored", run_box_mask, .with.p.grid = {9, 30}},
-    {"box_mask_many_10x10", &op_box_mask, "stored", run_box_mask, .with.p.grid = {10, 10}},
-    {"box_mask_many_9x30", &op_box_mask, "stored", run_box_mask, .with.p.grid = {9, 30}},
+    {"box_mask_edges_10x10", &op_box_mask, "stored", run_box_mask, .with.p.grid = {10, 10}, .stays = 1},
+    {"box_mask_edges_9x30", &op_box_mask, "stored", run_box_mask, .with.p.grid = {9, 30}, .stays = 1},
+    {"box_mask_many_10x10", &op_box_mask, "stored", run_box_mask, .with.p.grid = {10, 10}, .stays = 1},
+    {"box_mask_many_9x30", &op_box_mask, "stored", run_box_mask, .with.p.grid = {9, 30}, .stays = 1},
 
     SUBJECTS("subjects_reference", "(2,49,3,8) (2,49,3,8) (2,8,3,8) (2,8,3,8) stored -", 7, 7),
     SUBJECTS("subjects_scales", "(1,100,1,40) (1,100,1,40) (1,6,1,40) (1,6,1,40) stored stored", 10, 10),
@@ -140,11 +140,11 @@ static const op_case cases[] = {
     {"embedding", &op_embedding, "(7,70) stored", .run = run_embedding},
     {"embedding_row", &op_embedding, "(3,5) stored", .run = run_embedding},
     /* torch's exp is an ulp away from libm's at 3 of 128 frequencies, and t multiplies that: 999 * 6e-8, in RMS 0.7 */
-    {"time_unet", &op_time_embedding, "stored", run_time_embedding, 9e-5, .with.p.embedding.size = 320},
-    {"time_ids", &op_time_embedding, "stored", run_time_embedding, 9e-5, .with.p.embedding.size = 256},
-    {"time_two", &op_time_embedding, "stored", run_time_embedding, .with.p.embedding.size = 2},
-    {"box_8", &op_box_embedding, "stored", run_box_embedding, .with.p.embedding.freqs = 8},
-    {"box_3", &op_box_embedding, "stored", run_box_embedding, .with.p.embedding.freqs = 3},
+    {"time_unet", &op_time_embedding, "stored", run_time_embedding, 9e-5, .with.p.embedding.size = 320, .stays = 1},
+    {"time_ids", &op_time_embedding, "stored", run_time_embedding, 9e-5, .with.p.embedding.size = 256, .stays = 1},
+    {"time_two", &op_time_embedding, "stored", run_time_embedding, .with.p.embedding.size = 2, .stays = 1},
+    {"box_8", &op_box_embedding, "stored", run_box_embedding, .with.p.embedding.freqs = 8, .stays = 1},
+    {"box_3", &op_box_embedding, "stored", run_box_embedding, .with.p.embedding.freqs = 3, .stays = 1},
 
     {"concat_last", &op_concat, "(2,3,4) (2,3,5)", run_concat, .with.p.slice.dim = 2},
     {"concat_first", &op_concat, "(2,3) (1,3)", run_concat, .with.p.slice.dim = 0},

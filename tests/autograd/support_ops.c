@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "data/counter.h"
 #include "support_guard.h"
 
@@ -24,6 +25,13 @@ typedef struct input {
     const float *gradient; /* the golden one, or NULL: not differentiable */
 } input;
 
+/* What one run gave, in f32 on the host. */
+typedef struct result {
+    float *y, *gradient[OP_MAX_INPUTS];
+} result;
+
+typedef enum precision { IN_F32, ROUNDED_IN_F32, IN_BF16 } precision; /* the second is only a reference for the third */
+
 typedef struct fixture {
     op_bench            *b;
     const op_case       *c;
@@ -32,13 +40,10 @@ typedef struct fixture {
     int                  inputs;
     const stored_tensor *y;
     float               *y_golden, *dy;
+    precision            precision;
+    result               own; /* of ROUNDED_IN_F32 */
     op_verdict           verdict;
 } fixture;
-
-/* What one run gave, in f32 on the host. */
-typedef struct result {
-    float *y, *gradient[OP_MAX_INPUTS];
-} result;
 
 static void must(err e)
 {
@@ -156,12 +161,50 @@ static void open_fixture(fixture *f, op_bench *b, const op_case *c)
     counter_uniform(f->dy, arena_print(&f->memory, "%s.dy", c->name), 0, f->y->count);
 }
 
+/* Floating inputs and dy to the nearest bf16, still held as f32. */
+static void round_inputs(fixture *f)
+{
+    for (int i = 0; i < f->inputs; i++) {
+        input *in = &f->in[i];
+        float *values = in->host;
+        for (int64_t k = 0; in->present && in->type == DT_F32 && !(f->c->stays >> i & 1u) && k < in->count; k++)
+            values[k] = bf16_to_f32(f32_to_bf16(values[k]));
+    }
+    for (int64_t k = 0; k < f->y->count; k++)
+        f->dy[k] = bf16_to_f32(f32_to_bf16(f->dy[k]));
+}
+
+/* The inputs that were rounded become bf16; how many there are. */
+static int narrow_inputs(fixture *f)
+{
+    int narrowed = 0;
+    for (int i = 0; i < f->inputs; i++) {
+        input       *in = &f->in[i];
+        const float *values = in->host;
+        if (!in->present || in->type != DT_F32 || f->c->stays >> i & 1u)
+            continue;
+        uint16_t *half = arena_get(&f->memory, (size_t)in->count * sizeof *half);
+        for (int64_t k = 0; k < in->count; k++)
+            half[k] = f32_to_bf16(values[k]);
+        in->type = DT_BF16;
+        in->host = half;
+        narrowed++;
+    }
+    return narrowed;
+}
+
 /* ---- comparing ---- */
+
+static void note_share(fixture *f, double share)
+{
+    if (share > f->verdict.worst)
+        f->verdict.worst = share;
+}
 
 /* `start` is what the buffer held before; adding to it costs a rounding of the sum for each writer, of which there are
  * at most three. */
-static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden, int64_t n,
-                    float start)
+static void compare_elements(fixture *f, const char *what, const char *how, const float *ours, const float *golden,
+                             int64_t n, float start)
 {
     double square = 0, tolerance = f->c->tolerance > 0 ? f->c->tolerance : OP_TOLERANCE;
     for (int64_t i = 0; i < n; i++)
@@ -178,8 +221,44 @@ static void compare(fixture *f, const char *what, const char *how, const float *
         if (share > 1.0)
             fail(f, "%s (%s): element %" PRId64 " is %.9g, reference %.9g, %.3g %% of tolerance", what, how, i,
                  (double)ours[i] - (double)start, reference, 100 * share);
-        if (share > f->verdict.worst)
-            f->verdict.worst = share;
+        note_share(f, share);
+    }
+}
+
+/* As a whole: the norm of the difference against that of the reference; `start` as above, with bf16's roundings. */
+static void compare_norms(fixture *f, const char *what, const char *how, const float *ours, const float *reference,
+                          int64_t n, float start, double tolerance)
+{
+    double norm = 0, difference = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double r = (double)reference[i], e = (double)ours[i] - (double)start - r;
+        norm += r * r;
+        difference += e * e;
+    }
+    norm = sqrt(norm), difference = sqrt(difference);
+    double allowed = tolerance * norm;
+    if (start != 0.0f)
+        allowed += 3 * 0x1p-9 * (sqrt((double)n) * fabs((double)start) + norm);
+    double share = difference == 0.0 ? 0.0 : difference / allowed;
+    if (isnan(share))
+        share = INFINITY;
+    if (share > 1.0)
+        fail(f, "%s (bf16, %s): differs by %.3g, the reference has the norm %.3g", what, how, difference, norm);
+    note_share(f, share);
+    if (start == 0.0f && norm > 0 && difference / norm > f->verdict.relative)
+        f->verdict.relative = difference / norm;
+}
+
+static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden,
+                    const float *own, int64_t n, float start)
+{
+    if (f->precision == IN_F32) {
+        compare_elements(f, what, how, ours, golden, n, start);
+    } else if (f->precision == IN_BF16) {
+        if (!f->c->far)
+            compare_norms(f, what, how, ours, golden, n, start, BF16_TOLERANCE);
+        if (own)
+            compare_norms(f, what, how, ours, own, n, start, BF16_OWN_TOLERANCE);
     }
 }
 
@@ -197,9 +276,29 @@ static float *download(fixture *f, const tensor *t)
 
 /* ---- one run ---- */
 
-typedef enum way { FRESH, ADDED, PASSED } way;
+typedef enum way { FRESH, ADDED, PASSED, TRAINED } way;
 
-static void make_inputs(fixture *f, tensor **t, unsigned trainable, bool ones)
+typedef struct parameter_inputs {
+    const op *op;
+    unsigned  always; /* bit i: where input i is trainable, it is a parameter */
+    unsigned  may_be;
+} parameter_inputs;
+
+static const parameter_inputs parameters[] = {
+    {&op_linear, 6, 6}, {&op_layer_norm, 6, 6}, {&op_embedding, 1, 1}, {&op_add, 0, 3},   {&op_mul, 0, 2},  {&op_concat, 0, 3},
+    {&op_select, 0, 6}, {&op_reshape, 0, 1},    {&op_slice, 0, 1},     {&op_cast, 0, 1},
+};
+
+/* Training state has f32 gradients. */
+static lifetime life_of(const fixture *f, int i, way w)
+{
+    for (size_t k = 0; k < sizeof parameters / sizeof *parameters; k++)
+        if (parameters[k].op == f->c->op && (w == TRAINED ? parameters[k].may_be : parameters[k].always) >> i & 1u)
+            return LIFE_STATE;
+    return LIFE_WEIGHTS;
+}
+
+static void make_inputs(fixture *f, tensor **t, unsigned trainable, way w)
 {
     device *d = f->b->d;
     for (int i = 0; i < f->inputs; i++) {
@@ -208,13 +307,15 @@ static void make_inputs(fixture *f, tensor **t, unsigned trainable, bool ones)
         if (!in->present)
             continue;
         const char *name = arena_print(&f->memory, "in%d", i);
-        must(tensor_new(&t[i], &f->memory, d, LIFE_WEIGHTS, name, in->type, in->ndim, in->dim));
+        lifetime life = life_of(f, i, w);
+        must(tensor_new(&t[i], &f->memory, d, life, name, in->type, in->ndim, in->dim));
         must(tensor_upload(t[i], in->host, in->type));
         t[i]->needs_grad = trainable >> i & 1u;
-        if (!ones || !t[i]->needs_grad)
+        if (w != ADDED || !t[i]->needs_grad)
             continue;
         tensor *g = NULL;
-        must(tensor_new(&g, &f->memory, d, LIFE_STATE, name, in->type, in->ndim, in->dim));
+        dtype   type = life == LIFE_STATE ? DT_F32 : in->type;
+        must(tensor_new(&g, &f->memory, d, LIFE_STATE, name, type, in->ndim, in->dim));
         must(d->p->fill(d, g, 1.0f));
         t[i]->grad = g;
     }
@@ -236,7 +337,7 @@ static void seed(fixture *f, ag *g, tensor *y)
     y->grad_fresh = false;
 }
 
-static void check_gradients(fixture *f, tensor **t, result *r, bool ones, const char *how)
+static void check_gradients(fixture *f, tensor **t, result *r, way w, const char *how)
 {
     for (int i = 0; i < f->inputs; i++) {
         if (!t[i] || !t[i]->needs_grad)
@@ -248,7 +349,10 @@ static void check_gradients(fixture *f, tensor **t, result *r, bool ones, const 
         char what[16];
         snprintf(what, sizeof what, "grad%d", i);
         r->gradient[i] = download(f, t[i]->grad);
-        compare(f, what, how, r->gradient[i], f->in[i].gradient, f->in[i].count, ones ? 1.0f : 0.0f);
+        if (t[i]->grad->type != (life_of(f, i, w) == LIFE_STATE ? DT_F32 : t[i]->type))
+            fail(f, "%s (%s): is %s", what, how, dtype_name(t[i]->grad->type));
+        compare(f, what, how, r->gradient[i], f->in[i].gradient, f->own.gradient[i], f->in[i].count,
+                w == ADDED ? 1.0f : 0.0f);
         f->verdict.gradients++;
     }
 }
@@ -283,21 +387,24 @@ static result run(fixture *f, unsigned trainable, way w, const char *how)
     result  r = {0};
     tensor *t[OP_MAX_INPUTS];
     ag     *g = ag_new(f->b->d);
-    make_inputs(f, t, trainable, w == ADDED);
+    make_inputs(f, t, trainable, w);
     tensor *y = forward(f, g, t, w);
     if (!y || ag_status(g) != OK) {
+        f->verdict.refused |= ag_status(g) == E_DEVICE;
         fail(f, "(%s): %s", how, err_message());
     } else if (!same_shape(y, f->y)) {
         fail(f, "(%s): y is %s, reference %s", how, tensor_shape_text(&f->memory, y),
              stored_shape_text(&f->memory, f->y->ndim, f->y->dim));
     } else {
         r.y = download(f, y);
-        compare(f, "y", how, r.y, f->y_golden, f->y->count, 0.0f);
+        compare(f, "y", how, r.y, f->y_golden, f->own.y, f->y->count, 0.0f);
         if (trainable) {
             seed(f, g, y);
-            if (ag_backward_seeded(g) != OK)
+            if (ag_backward_seeded(g) != OK) {
+                f->verdict.refused |= ag_status(g) == E_DEVICE;
                 fail(f, "(%s) backward: %s", how, err_message());
-            check_gradients(f, t, &r, w == ADDED, how);
+            }
+            check_gradients(f, t, &r, w, how);
         }
     }
     check_inputs(f, t, how);
@@ -325,7 +432,7 @@ static void run_frozen(fixture *f)
 {
     tensor *t[OP_MAX_INPUTS];
     ag     *g = ag_new(f->b->d);
-    make_inputs(f, t, 0, false);
+    make_inputs(f, t, 0, FRESH);
     tensor *y = forward(f, g, t, FRESH);
     if (ag_tape_length(g))
         fail(f, "(frozen): %" PRId64 " calls on the tape", ag_tape_length(g));
@@ -336,22 +443,51 @@ static void run_frozen(fixture *f)
     release_inputs(f, g, t);
 }
 
+static unsigned trainable_inputs(const fixture *f)
+{
+    unsigned all = 0;
+    for (int i = 0; i < f->inputs; i++)
+        all |= f->in[i].gradient ? 1u << i : 0;
+    return all;
+}
+
+static void run_ways(fixture *f)
+{
+    unsigned all = trainable_inputs(f);
+    result first = run(f, all, FRESH, "fresh"), again = run(f, all, FRESH, "again");
+    expect_same_bits(f, &first, &again);
+    run_frozen(f);
+    run(f, all, PASSED, "passed");
+    if (all)
+        run(f, all, ADDED, "added");
+    for (int i = 0; i < f->inputs && all & (all - 1); i++)
+        if (f->in[i].gradient)
+            run(f, 1u << i, FRESH, "alone");
+    if (all && f->precision == IN_BF16)
+        run(f, all, TRAINED, "trained");
+}
+
 op_verdict op_bench_run(op_bench *b, const op_case *c)
 {
-    fixture  f;
-    unsigned all = 0;
+    fixture f;
     open_fixture(&f, b, c);
-    for (int i = 0; i < f.inputs; i++)
-        all |= f.in[i].gradient ? 1u << i : 0;
-    result first = run(&f, all, FRESH, "fresh"), again = run(&f, all, FRESH, "again");
-    expect_same_bits(&f, &first, &again);
-    run_frozen(&f);
-    run(&f, all, PASSED, "passed");
-    if (all)
-        run(&f, all, ADDED, "added");
-    for (int i = 0; i < f.inputs && all & (all - 1); i++)
-        if (f.in[i].gradient)
-            run(&f, 1u << i, FRESH, "alone");
+    run_ways(&f);
+    op_verdict v = f.verdict;
+    arena_free(&f.memory);
+    return v;
+}
+
+op_verdict op_bench_run_bf16(op_bench *b, const op_case *c)
+{
+    fixture f;
+    open_fixture(&f, b, c);
+    round_inputs(&f);
+    f.precision = ROUNDED_IN_F32;
+    f.own = run(&f, trainable_inputs(&f), FRESH, "rounded");
+    f.precision = IN_BF16;
+    f.verdict.same = !narrow_inputs(&f);
+    if (!f.verdict.same)
+        run_ways(&f);
     op_verdict v = f.verdict;
     arena_free(&f.memory);
     return v;
@@ -363,7 +499,7 @@ size_t op_bench_kept(op_bench *b, const op_case *c, int trainable, unsigned weig
     tensor *t[OP_MAX_INPUTS];
     open_fixture(&f, b, c);
     ag *g = ag_new(b->d);
-    make_inputs(&f, t, 1u << trainable, false);
+    make_inputs(&f, t, 1u << trainable, FRESH);
     CHECK(forward(&f, g, t, FRESH) && ag_tape_length(g) == 1, "%s: %s", c->name, err_message());
     ag_scope_close(g, 0, NULL);
     size_t kept = 0;

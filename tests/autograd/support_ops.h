@@ -11,6 +11,8 @@
  *     passed    every input is a view that is gone before the backward
  *     again     the first run once more: the same bits
  *     frozen    nothing trainable: nothing on the tape, nothing kept but the output
+ * in bf16 also:
+ *     trained   what may be a parameter is training state: its gradient is f32
  * and after each the guard bytes around every block of memory, the inputs, and the bytes still in use are looked at. */
 #ifndef MSD_TESTS_SUPPORT_OPS_H
 #define MSD_TESTS_SUPPORT_OPS_H
@@ -30,10 +32,19 @@ struct op_case {
      * OP_TOLERANCE. What needs more says why. */
     double      tolerance;
     op_call     with;   /* with.p: what run hands to the op */
+    unsigned    stays;  /* bit i: input i is f32 in a bf16 network too (boxes, times, scales) */
+    bool        far;    /* rounding the inputs to bf16 moves the result by more than BF16_TOLERANCE */
 };
 
 /* Products and sums of up to a few hundred terms of size 1 in f32, against f64 rounded to f32. */
 #define OP_TOLERANCE 2e-6
+
+/* A row in bf16: the norm of the difference, relative to that of the output or gradient. Inputs and dy are rounded to
+ * 8 bits, each off by at most 2^-9 = 0.002 and by 0.0011 in the root mean square, and so is the result; an op with three
+ * rounded factors is near 0.003, and a gradient that is a difference of like numbers near 0.005. */
+#define BF16_TOLERANCE 1e-2
+/* The same against our own f32 on the rounded inputs, where only intermediate and last roundings differ. */
+#define BF16_OWN_TOLERANCE 8e-3
 
 typedef struct op_suite {
     const char    *golden; /* file below MSD_GOLDENS */
@@ -47,6 +58,9 @@ typedef struct op_verdict {
     double worst;     /* share of the tolerance used; NaN and infinity are failures */
     char   why[240];  /* the first failure; empty: passed */
     int    gradients; /* how many gradients were compared */
+    double     relative;  /* bf16: the largest difference, relative to the norm */
+    bool       refused;   /* the device does not have the op in this type */
+    bool       same;      /* bf16: the op has no input that is bf16, so that there is nothing to run */
 } op_verdict;
 
 typedef struct op_bench op_bench; /* a device whose memory is watched, and a golden file */
@@ -54,6 +68,8 @@ op_bench  *op_bench_open(const char *golden);
 void       op_bench_close(op_bench *b);
 device    *op_bench_device(op_bench *b);
 op_verdict op_bench_run(op_bench *b, const op_case *c);
+/* The row with inputs and weights rounded to bf16, against the same goldens. */
+op_verdict op_bench_run_bf16(op_bench *b, const op_case *c);
 /* Bytes that only the tape holds after a forward, one input being trainable. Inputs whose bit is set in `weights` are
  * held by a model; nobody else holds the other inputs and the output. */
 size_t     op_bench_kept(op_bench *b, const op_case *c, int trainable, unsigned weights);

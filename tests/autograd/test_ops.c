@@ -13,39 +13,48 @@
 static const op_suite *const suites[] = {&suite_basic, &suite_attention};
 enum { SUITES = sizeof suites / sizeof *suites };
 
-static void run_suite(const op_suite *s, int *gradients)
+/* A device may refuse bf16 for an op; what it does not refuse has to be right. */
+static int run_row(op_bench *b, const op_case *c, int *gradients)
+{
+    op_verdict v = op_bench_run(b, c), half = op_bench_run_bf16(b, c);
+    bool       ok = v.worst <= 1.0, half_ok = half.worst <= 1.0 || half.same || (half.refused);
+    printf("%-4s %-26s %-54s %6.1f %% of tolerance %s\n", ok ? "ok" : "FAIL", c->name, c->op->signature, 100 * v.worst,
+           v.why);
+    if (!half.same)
+        printf("%-4s %-26s %-54s %6.1f %% of tolerance, %.4f %s\n", half_ok ? half.refused ? "wait" : "ok" : "FAIL",
+               c->name, "  bf16", 100 * half.worst, half.relative, half.why);
+    for (int k = 0; k < op_count; k++)
+        if (op_all[k] == c->op)
+            gradients[k] += 1 + (v.gradients ? 1 << 16 : 0);
+    return !ok + !half_ok;
+}
+
+static int run_suite(const op_suite *s, const char *only, int *gradients)
 {
     op_bench *b = op_bench_open(s->golden);
     int       bad = 0;
-    for (int i = 0; i < s->count; i++) {
-        const op_case *c = &s->cases[i];
-        op_verdict     v = op_bench_run(b, c);
-        bool           ok = v.worst <= 1.0;
-        printf("%-4s %-26s %-54s %6.1f %% of tolerance %s\n", ok ? "ok" : "FAIL", c->name, c->op->signature,
-               100 * v.worst, v.why);
-        bad += !ok;
-        for (int k = 0; k < op_count; k++)
-            if (op_all[k] == c->op)
-                gradients[k] += 1 + (v.gradients ? 1 << 16 : 0);
-    }
+    for (int i = 0; i < s->count; i++)
+        if (!only || !strcmp(s->cases[i].op->name, only))
+            bad += run_row(b, &s->cases[i], gradients);
     op_bench_close(b);
-    assert_int_equal(bad, 0);
+    return bad;
 }
 
-/* Every op has a row, and one with gradients where it has a backward. */
+/* Every op has a row, and one with gradients where it has a backward. *state: the name of the only op, or NULL. */
 static void test_rows(void **state)
 {
-    (void)state;
-    int rows[64] = {0}, missing = 0;
+    const char *only = *state;
+    int         rows[64] = {0}, missing = 0, bad = 0;
     assert_true(op_count <= 64);
     for (int i = 0; i < SUITES; i++)
-        run_suite(suites[i], rows);
+        bad += run_suite(suites[i], only, rows);
     for (int k = 0; k < op_count; k++) {
-        if (rows[k] && (rows[k] >> 16 || !op_all[k]->backward))
+        if ((rows[k] && (rows[k] >> 16 || !op_all[k]->backward)) || (only && strcmp(only, op_all[k]->name)))
             continue;
         printf("FAIL op %s has no row%s\n", op_all[k]->name, rows[k] ? " with gradients" : "");
         missing++;
     }
+    assert_int_equal(bad, 0);
     assert_int_equal(missing, 0);
 }
 
@@ -239,10 +248,14 @@ static void test_shape_errors(void **state)
     arena_free(&memory);
 }
 
-int main(void)
+/* An argument: the rows of that op alone. */
+int main(int count, char **arguments)
 {
+    const struct CMUnitTest rows[] = {cmocka_unit_test_prestate(test_rows, count > 1 ? arguments[1] : NULL)};
+    if (count > 1)
+        return cmocka_run_group_tests(rows, NULL, NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
+        rows[0],
         cmocka_unit_test(test_broken_ops_are_caught),
         cmocka_unit_test(test_what_the_tape_keeps),
         cmocka_unit_test(test_shape_errors),

@@ -41,6 +41,13 @@ ssize_t io_write(int fd, const void *bytes, size_t size)
     return put;
 }
 
+int io_truncate(int fd, int64_t size)
+{
+    int result;
+    RETRY(result, ftruncate(fd, (off_t)size));
+    return result;
+}
+
 int io_fsync(int fd)
 {
     int result;

@@ -15,6 +15,7 @@ int     io_open(const char *path, int flags, mode_t mode); /* O_CLOEXEC is added
 int     io_close(int fd);                                  /* never retried: the descriptor is gone either way */
 ssize_t io_read(int fd, void *bytes, size_t size);
 ssize_t io_write(int fd, const void *bytes, size_t size);  /* may be short */
+int     io_truncate(int fd, int64_t size);
 int     io_fsync(int fd); /* after a failure never again on this file: the kernel has forgotten its dirty pages */
 int     io_rename(const char *from, const char *to);
 int     io_unlink(const char *path);

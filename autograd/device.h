@@ -82,7 +82,7 @@ typedef struct primitives {
     err (*mul)(device *d, tensor *y, const tensor *a, const tensor *b);
     /* db (+)= sum over the broadcast dimensions of dy [* other if not NULL]; db may equal dy's shape */
     err (*reduce_to)(device *d, tensor *db, const tensor *dy, const tensor *other, bool add);
-    /* y (+)= s * x */
+    /* y (+)= s * x; y may be x */
     err (*scale)(device *d, tensor *y, const tensor *x, float s, bool add);
 
     /* q (B,T,H,D), k, v (B,S,H,D) strided with D innermost: y (B,T,H,D) = softmax(scale q k^T) v.
@@ -134,12 +134,20 @@ typedef struct primitives {
      * g NULL means zero; copy: where p is also written, rounded to bf16, or NULL */
     err (*adamw)(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr, double beta1,
                  double beta2, double eps, double decay, int64_t step);
+    /* The same with moments of 8 bits (moment_code.h): m, v u8 codes shaped like p; m_absmax, v_absmax f32 (blocks), for
+     * blocks of MOMENT_BLOCK numbers in p's order. The update uses the new moments before they are coded; a second moment
+     * above 0 never gets the code of 0, by which the next update would divide. */
+    err (*adamw8)(device *d, tensor *p, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
+                  float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step);
 } primitives;
 
 struct device {
     const char       *kind; /* "cpu" */
     const primitives *p;
     allocator        *memory;
+    /* Those of p that take LIFE_SCRATCH, NULL the others: with `dataless` they take what the call would, give it back and
+     * touch no data. NULL: none. */
+    const primitives *dry;
     int               threads;
     bool              dataless; /* only shapes: filling its tensors is of no use */
     void            (*close)(device *d);
@@ -148,8 +156,9 @@ struct device {
 
 /* The CPU device. threads 0 = as many as this process may run on. E_DEVICE when oneDNN refuses. */
 err  device_open_cpu(device **out, int threads);
-/* The meta device: shapes without data, for costs and plans (autograd/meta/meta.h). */
-err  device_open_meta(device **out);
+/* The meta device: shapes without data, for costs and plans (autograd/meta/meta.h). `like` (NULL: none) is the device
+ * whose scratch is to be planned too; it outlives *out, which takes the same number of threads. */
+err  device_open_meta(device **out, const device *like);
 void device_close(device *d); /* NULL is fine */
 
 #endif

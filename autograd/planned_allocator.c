@@ -85,21 +85,16 @@ static void put(allocator *a, void *memory, size_t bytes, lifetime life)
     a->total -= bytes;
 }
 
-err planned_allocator_open(allocator **out, const memory_plan *p, allocator *inner)
+void planned_allocator_open(allocator **out, const memory_plan *p, void *block, allocator *inner)
 {
-    void *block;
-    *out = NULL;
-    allocator before = *inner;
-    TRY(inner->get(inner, &block, p->peak, LIFE_STEP));
     planned_allocator *a = heap_get(sizeof *a);
-    *a = (planned_allocator){.face = before, .inner = inner, .plan = p, .block = block,
+    *a = (planned_allocator){.face = *inner, .inner = inner, .plan = p, .block = block,
                              .live = heap_get((p->count + 1) * sizeof *a->live)};
     a->face.get = get;
     a->face.put = put;
     for (size_t i = 0; i < p->count; i++)
         a->holds[p->item[i].life] = true;
     *out = &a->face;
-    return OK;
 }
 
 void planned_allocator_restart(allocator *a)
@@ -120,7 +115,6 @@ void planned_allocator_close(allocator *a)
     if (!p)
         return;
     CHECK(p->lives == 0, "plan closed with %zu of its allocations in use", p->lives);
-    p->inner->put(p->inner, p->block, p->plan->peak, LIFE_STEP);
     free(p->live);
     free(p);
 }

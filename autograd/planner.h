@@ -28,11 +28,11 @@ typedef struct memory_plan {
 err  plan_make(memory_plan *out, const allocation *item, size_t count);
 void plan_free(memory_plan *p);
 
-/* An allocator that takes p->peak bytes of `inner` and gives the n-th get of a lifetime the place of the n-th
- * allocation of that lifetime in the plan. A get that the plan does not foresee (other size, beyond its end, a place
+/* An allocator that gives the n-th get of a lifetime the place of the n-th allocation of that lifetime in the plan, in
+ * `block`, p->peak bytes aligned to 64. A get that the plan does not foresee (other size, beyond its end, a place
  * still in use) goes to `inner` and is counted by strays; lifetimes that the plan has none of go there uncounted. What
- * inner gave before may be put back here. p and inner outlive it. */
-err  planned_allocator_open(allocator **out, const memory_plan *p, allocator *inner);
+ * inner gave before may be put back here. p, block and inner outlive it. */
+void planned_allocator_open(allocator **out, const memory_plan *p, void *block, allocator *inner);
 void planned_allocator_close(allocator *a);    /* nothing of the plan may be in use; NULL is fine */
 void planned_allocator_restart(allocator *a);  /* the next step begins: gets count from the plan's start again */
 int64_t planned_allocator_strays(const allocator *a);

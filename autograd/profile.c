@@ -150,6 +150,9 @@ TIMED(sum_squares, (device *d, double *out, const tensor *x), (p->inner, out, x)
 TIMED(adamw, (device *d, tensor *t, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
               double beta1, double beta2, double eps, double decay, int64_t step),
       (p->inner, t, m, v, copy, g, clip, lr, beta1, beta2, eps, decay, step), t, NULL, 0.0)
+TIMED(adamw8, (device *d, tensor *t, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
+               float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step),
+      (p->inner, t, m, m_absmax, v, v_absmax, copy, g, clip, lr, beta1, beta2, eps, decay, step), t, NULL, 0.0)
 
 #define ROW(name) .name = timed_##name
 static const primitives timed_primitives = {
@@ -159,7 +162,7 @@ static const primitives timed_primitives = {
     ROW(scale), ROW(attention), ROW(attention_backward), ROW(box_mask), ROW(multi_subject_attention),
     ROW(multi_subject_attention_backward), ROW(embedding), ROW(embedding_dtable), ROW(time_embedding),
     ROW(box_embedding), ROW(select), ROW(select_backward), ROW(upsample), ROW(upsample_dx), ROW(mse),
-    ROW(mse_backward), ROW(sum_squares), ROW(adamw),
+    ROW(mse_backward), ROW(sum_squares), ROW(adamw), ROW(adamw8),
 };
 
 err profile_open(profile **out, device *dev)
@@ -168,6 +171,7 @@ err profile_open(profile **out, device *dev)
     *p = (profile){.inner = dev, .face = *dev};
     p->face.p = &timed_primitives;
     p->face.state = p;
+    p->face.dry = NULL; /* those know another state */
     *out = p;
     return OK;
 }

@@ -154,7 +154,7 @@ static err plan_parts(const benchmark_options *o, FILE *out)
     benchmark b = {.options = o};
     double    rate;
     TRY(measure_rate(&rate, o->threads));
-    TRY(device_open_meta(&b.dev));
+    TRY(device_open_meta(&b.dev, NULL));
     if (o->json)
         fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"f32\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
                 1e-9 * rate);

@@ -17,7 +17,7 @@ const char *meta_kind_name(meta_kind kind)
 const meta_report *meta_report_of(const device *dev)
 {
     CHECK(dev->p == &meta_primitives, "%s is not the meta device", dev->kind);
-    return dev->state;
+    return &((const meta_state *)dev->state)->report;
 }
 
 double meta_multiply_adds(const device *dev)
@@ -32,7 +32,7 @@ double meta_multiply_adds(const device *dev)
 void meta_reset(device *dev)
 {
     CHECK(dev->p == &meta_primitives, "%s is not the meta device", dev->kind);
-    meta_report *r = dev->state;
+    meta_report *r = &((meta_state *)dev->state)->report;
     memset(r->by_kind, 0, sizeof r->by_kind);
     meta_allocator_reset(dev->memory);
 }
@@ -44,13 +44,20 @@ static void close_meta(device *d)
     free(d);
 }
 
-err device_open_meta(device **out)
+err device_open_meta(device **out, const device *like)
 {
-    meta_report *r = heap_get(sizeof *r);
-    *r = (meta_report){0};
+    meta_state *s = heap_get(sizeof *s);
+    *s = (meta_state){0};
     device *d = heap_get(sizeof *d);
-    *d = (device){.kind = "meta", .p = &meta_primitives, .memory = meta_allocator_new(&r->log), .threads = 1,
-                  .dataless = true, .close = close_meta, .state = r};
+    *d = (device){.kind = "meta", .p = &meta_primitives, .memory = meta_allocator_new(&s->report.log), .threads = 1,
+                  .dataless = true, .close = close_meta, .state = s};
+    if (like) {
+        s->dry = like->dry;
+        s->like = *like;
+        s->like.memory = d->memory;
+        s->like.dataless = true;
+        d->threads = like->threads;
+    }
     *out = d;
     return OK;
 }

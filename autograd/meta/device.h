@@ -4,6 +4,12 @@
 
 #include "autograd/meta/meta.h"
 
-extern const primitives meta_primitives; /* d->state is a meta_report */
+typedef struct meta_state {
+    meta_report       report;
+    const primitives *dry;  /* of the device that is imitated: its calls that take scratch, or NULL */
+    device            like; /* that device without data, whose memory is the meta device's; for those calls */
+} meta_state;
+
+extern const primitives meta_primitives; /* d->state is a meta_state */
 
 #endif

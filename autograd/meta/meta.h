@@ -1,7 +1,7 @@
 /* The meta device: shapes without data. Every primitive counts its work and its traffic and touches nothing; every
  * allocation of a step is written down with its birth and its death. What runs on the CPU runs on it unchanged:
  *
- *     TRY(device_open_meta(&dev));
+ *     TRY(device_open_meta(&dev, NULL));
  *     ...                                // load networks, run a step
  *     const meta_report *r = meta_report_of(dev);
  *     TRY(plan_make(&plan, r->log.item, r->log.count));

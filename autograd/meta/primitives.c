@@ -19,14 +19,14 @@ static double bytes(const tensor *t)
 }
 
 typedef struct operands { /* entries may be NULL */
-    const tensor *written[4], *read[8];
+    const tensor *written[6], *read[8];
     bool          add; /* the outputs are read too */
 } operands;
 
 static err note(device *d, meta_kind kind, double multiply_adds, operands o)
 {
-    meta_report *r = d->state;
-    meta_count  *c = &r->by_kind[kind];
+    meta_state *m = d->state;
+    meta_count *c = &m->report.by_kind[kind];
     double       written = 0.0;
     for (size_t i = 0; i < sizeof o.written / sizeof *o.written; i++)
         written += bytes(o.written[i]);
@@ -40,6 +40,13 @@ static err note(device *d, meta_kind kind, double multiply_adds, operands o)
     return OK;
 }
 
+/* The same call on the device that is imitated, for the scratch that it takes. */
+#define DRY(call, ...)                                                      \
+    do {                                                                    \
+        meta_state *state_ = d->state;                                      \
+        if (state_->dry && state_->dry->call)                               \
+            TRY(state_->dry->call(&state_->like, __VA_ARGS__));             \
+    } while (0)
 #define NOTE(kind, multiply_adds, ...) return note(d, META_##kind, multiply_adds, (operands){__VA_ARGS__})
 
 /* ---- memory ---- */
@@ -71,6 +78,7 @@ static err fill(device *d, tensor *y, float value)
 static err copy(device *d, tensor *y, const tensor *x, bool add)
 {
     CHECK(tensor_same_shape(y, x), "copy of %s into %s: other shape", x->name, y->name);
+    DRY(copy, y, x, add);
     NOTE(COPY, 0.0, .written = {y}, .read = {x}, .add = add);
 }
 
@@ -78,34 +86,38 @@ static err copy(device *d, tensor *y, const tensor *x, bool add)
 
 static err linear(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual)
 {
+    DRY(linear, y, x, w, bias, residual);
     NOTE(LINEAR, count(x) * (double)w->dim[0], .written = {y}, .read = {x, w, bias, residual});
 }
 
 static err linear_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, bool add)
 {
+    DRY(linear_dx, dx, dy, w, add);
     NOTE(LINEAR, count(dy) * (double)w->dim[1], .written = {dx}, .read = {dy, w}, .add = add);
 }
 
 static err linear_dw(device *d, tensor *dw, const tensor *dy, const tensor *x, bool add)
 {
+    DRY(linear_dw, dw, dy, x, add);
     NOTE(LINEAR, count(x) * (double)dw->dim[0], .written = {dw}, .read = {dy, x}, .add = add);
 }
 
 static err sum_rows(device *d, tensor *db, const tensor *dy, bool add)
 {
+    DRY(sum_rows, db, dy, add);
     NOTE(ELEMENTWISE, 0.0, .written = {db}, .read = {dy}, .add = add);
 }
 
 static err conv2d(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual,
                   const conv_geometry *g)
 {
-    (void)g;
+    DRY(conv2d, y, x, w, bias, residual, g);
     NOTE(CONVOLUTION, count(y) * (double)tensor_count_from(w, 1), .written = {y}, .read = {x, w, bias, residual});
 }
 
 static err conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, const conv_geometry *g, bool add)
 {
-    (void)g;
+    DRY(conv2d_dx, dx, dy, w, g, add);
     NOTE(CONVOLUTION, count(dy) * (double)tensor_count_from(w, 1), .written = {dx}, .read = {dy, w}, .add = add);
 }
 
@@ -114,33 +126,35 @@ static err conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, c
 static err group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec,
                       const tensor *w, const tensor *b, int groups, float eps, bool silu)
 {
-    (void)groups, (void)eps, (void)silu;
+    DRY(group_norm, y, mean, rstd, x, vec, w, b, groups, eps, silu);
     NOTE(NORM, 0.0, .written = {y, mean, rstd}, .read = {x, vec, w, b});
 }
 
 static err group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *vec, const tensor *w,
                          const tensor *b, const tensor *mean, const tensor *rstd, int groups, bool silu, bool add)
 {
-    (void)groups, (void)silu;
+    DRY(group_norm_dx, dx, dy, x, vec, w, b, mean, rstd, groups, silu, add);
     NOTE(NORM, 0.0, .written = {dx}, .read = {dy, x, vec, w, b, mean, rstd}, .add = add);
 }
 
 static err layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *w,
                       const tensor *b, float eps)
 {
-    (void)eps;
+    DRY(layer_norm, y, mean, rstd, x, w, b, eps);
     NOTE(NORM, 0.0, .written = {y, mean, rstd}, .read = {x, w, b});
 }
 
 static err layer_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *w, const tensor *mean,
                          const tensor *rstd, bool add)
 {
+    DRY(layer_norm_dx, dx, dy, x, w, mean, rstd, add);
     NOTE(NORM, 0.0, .written = {dx}, .read = {dy, x, w, mean, rstd}, .add = add);
 }
 
 static err layer_norm_dwb(device *d, tensor *dw, tensor *db, const tensor *dy, const tensor *x, const tensor *mean,
                           const tensor *rstd, bool add_w, bool add_b)
 {
+    DRY(layer_norm_dwb, dw, db, dy, x, mean, rstd, add_w, add_b);
     NOTE(NORM, 0.0, .written = {dw, db}, .read = {dy, x, mean, rstd, add_w ? dw : NULL, add_b ? db : NULL});
 }
 
@@ -175,6 +189,7 @@ static err binary(device *d, tensor *y, const tensor *a, const tensor *b)
 
 static err reduce_to(device *d, tensor *db, const tensor *dy, const tensor *other, bool add)
 {
+    DRY(reduce_to, db, dy, other, add);
     NOTE(ELEMENTWISE, 0.0, .written = {db}, .read = {dy, other}, .add = add);
 }
 
@@ -196,7 +211,7 @@ static double attention_work(const tensor *q, const tensor *k, int products)
 static err attention(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                      bool causal)
 {
-    (void)scale, (void)causal;
+    DRY(attention, y, lse, q, k, v, scale, causal);
     NOTE(ATTENTION, attention_work(q, k, 2), .written = {y, lse}, .read = {q, k, v});
 }
 
@@ -210,7 +225,7 @@ static err attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, con
                               const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                               bool causal, bool add_q, bool add_k, bool add_v)
 {
-    (void)scale, (void)causal;
+    DRY(attention_backward, dq, dk, dv, dy, y, lse, q, k, v, scale, causal, add_q, add_k, add_v);
     NOTE(ATTENTION, attention_work(q, k, backward_products(dq, dk, dv)), .written = {dq, dk, dv},
          .read = {dy, y, lse, q, k, v}, .add = add_q || add_k || add_v);
 }
@@ -225,7 +240,7 @@ static err multi_subject_attention(device *d, tensor *y, tensor *lse, const tens
                                    const tensor *k, const tensor *v, const tensor *mask, const tensor *subject_scales,
                                    float scale)
 {
-    (void)scale;
+    DRY(multi_subject_attention, y, lse, base, q, k, v, mask, subject_scales, scale);
     NOTE(SUBJECT_ATTENTION, attention_work(q, k, 2), .written = {y, lse},
          .read = {base, q, k, v, mask, subject_scales});
 }
@@ -235,7 +250,8 @@ static err multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, t
                                             const tensor *mask, const tensor *subject_scales, float scale, bool add_q,
                                             bool add_k, bool add_v)
 {
-    (void)scale;
+    DRY(multi_subject_attention_backward, dq, dk, dv, dy, lse, q, k, v, mask, subject_scales, scale, add_q, add_k,
+        add_v);
     NOTE(SUBJECT_ATTENTION, attention_work(q, k, backward_products(dq, dk, dv)), .written = {dq, dk, dv},
          .read = {dy, lse, q, k, v, mask, subject_scales}, .add = add_q || add_k || add_v);
 }
@@ -250,6 +266,7 @@ static err embedding(device *d, tensor *y, const tensor *table, const tensor *id
 
 static err embedding_dtable(device *d, tensor *dtable, const tensor *dy, const tensor *ids, bool add)
 {
+    DRY(embedding_dtable, dtable, dy, ids, add);
     NOTE(COPY, 0.0, .written = {dtable}, .read = {dy, ids}, .add = add);
 }
 
@@ -288,13 +305,14 @@ static err upsample_dx(device *d, tensor *dx, const tensor *dy, bool add)
 
 static err mse(device *d, tensor *loss, const tensor *a, const tensor *b)
 {
+    DRY(mse, loss, a, b);
     NOTE(ELEMENTWISE, 0.0, .written = {loss}, .read = {a, b});
 }
 
 static err mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign,
                         bool add)
 {
-    (void)sign;
+    DRY(mse_backward, da, dloss, a, b, sign, add);
     NOTE(ELEMENTWISE, 0.0, .written = {da}, .read = {dloss, a, b}, .add = add);
 }
 
@@ -303,6 +321,7 @@ static err mse_backward(device *d, tensor *da, const tensor *dloss, const tensor
 static err sum_squares(device *d, double *out, const tensor *x)
 {
     *out = 0.0;
+    DRY(sum_squares, out, x);
     NOTE(OPTIMIZER, 0.0, .read = {x});
 }
 
@@ -311,6 +330,13 @@ static err adamw(device *d, tensor *t, tensor *m, tensor *v, tensor *copy, const
 {
     (void)clip, (void)lr, (void)beta1, (void)beta2, (void)eps, (void)decay, (void)step;
     NOTE(OPTIMIZER, 0.0, .written = {t, m, v, copy}, .read = {g}, .add = true);
+}
+
+static err adamw8(device *d, tensor *t, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
+                  float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step)
+{
+    (void)clip, (void)lr, (void)beta1, (void)beta2, (void)eps, (void)decay, (void)step;
+    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, m_absmax, v_absmax, copy}, .read = {g}, .add = true);
 }
 
 const primitives meta_primitives = {
@@ -327,5 +353,5 @@ const primitives meta_primitives = {
     .embedding = embedding, .embedding_dtable = embedding_dtable, .time_embedding = time_embedding,
     .box_embedding = box_embedding, .select = select_rows, .select_backward = select_backward,
     .upsample = upsample, .upsample_dx = upsample_dx, .mse = mse, .mse_backward = mse_backward,
-    .sum_squares = sum_squares, .adamw = adamw,
+    .sum_squares = sum_squares, .adamw = adamw, .adamw8 = adamw8,
 };

@@ -1,0 +1,141 @@
+#include "autograd/planned.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/meta/meta.h"
+#include "autograd/planner.h"
+
+typedef struct entry {
+    planned_step step;
+    int          keys;
+    int64_t      key[PLANNED_MAX_KEYS];
+    memory_plan  plan;
+    struct entry *next;
+} entry;
+
+struct planned {
+    device *dev, *meta;
+    device  face;       /* dev, whose memory is the plan of the step that runs */
+    ag     *graph, *dry;
+    entry  *first;
+    void   *block;
+    size_t  bytes;
+    int64_t strays;
+};
+
+err planned_open(planned **out, device *dev)
+{
+    device *meta;
+    *out = NULL;
+    TRY(device_open_meta(&meta, dev));
+    planned *p = heap_get(sizeof *p);
+    *p = (planned){.dev = dev, .meta = meta, .face = *dev, .dry = ag_new(meta)};
+    p->graph = ag_new(&p->face);
+    *out = p;
+    return OK;
+}
+
+static void give_block(planned *p)
+{
+    if (p->block)
+        p->dev->memory->put(p->dev->memory, p->block, p->bytes, LIFE_STEP);
+    p->block = NULL;
+    p->bytes = 0;
+}
+
+void planned_close(planned *p)
+{
+    if (!p)
+        return;
+    ag_free(p->graph);
+    ag_free(p->dry);
+    give_block(p);
+    for (entry *e = p->first, *next; e; e = next) {
+        next = e->next;
+        plan_free(&e->plan);
+        free(e);
+    }
+    device_close(p->meta);
+    free(p);
+}
+
+static entry *find(const planned *p, const int64_t *key, int keys, planned_step step)
+{
+    for (entry *e = p->first; e; e = e->next)
+        if (e->step == step && e->keys == keys && !memcmp(e->key, key, (size_t)keys * sizeof *key))
+            return e;
+    return NULL;
+}
+
+static err make_entry(entry **out, planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    meta_reset(p->meta);
+    err e = step(p->dry, user);
+    if (e == OK)
+        e = ag_status(p->dry);
+    ag_reset(p->dry);
+    TRY(e);
+    memory_plan plan;
+    const meta_report *r = meta_report_of(p->meta);
+    TRY(plan_make(&plan, r->log.item, r->log.count));
+    entry *made = heap_get(sizeof *made);
+    *made = (entry){.step = step, .keys = keys, .plan = plan, .next = p->first};
+    memcpy(made->key, key, (size_t)keys * sizeof *key);
+    p->first = *out = made;
+    return OK;
+}
+
+static err entry_of(entry **out, planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    CHECK(keys >= 0 && keys <= PLANNED_MAX_KEYS, "a key of %d numbers", keys);
+    *out = find(p, key, keys, step);
+    return *out ? OK : make_entry(out, p, key, keys, step, user);
+}
+
+err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    entry *e;
+    TRY(entry_of(&e, p, key, keys, step, user));
+    *bytes = e->plan.peak;
+    return OK;
+}
+
+/* One block for all steps: it grows to the largest that ran. */
+static err take_block(planned *p, size_t bytes)
+{
+    if (bytes <= p->bytes)
+        return OK;
+    give_block(p);
+    TRY(p->dev->memory->get(p->dev->memory, &p->block, bytes, LIFE_STEP));
+    p->bytes = bytes;
+    return OK;
+}
+
+err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    entry     *e;
+    allocator *memory;
+    TRY(entry_of(&e, p, key, keys, step, user));
+    TRY(take_block(p, e->plan.peak));
+    planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
+    p->face.memory = memory;
+    err result = step(p->graph, user);
+    if (result == OK)
+        result = ag_status(p->graph);
+    ag_reset(p->graph);
+    p->face.memory = p->dev->memory;
+    p->strays += planned_allocator_strays(memory);
+    planned_allocator_close(memory);
+    return result;
+}
+
+size_t planned_block(const planned *p)
+{
+    return p->bytes;
+}
+
+int64_t planned_strays(const planned *p)
+{
+    return p->strays;
+}

@@ -1,0 +1,34 @@
+/* Steps that run in planned memory. A step is a function of a graph. Before it runs for the first time with a key (the
+ * numbers its shapes follow from) it runs on the meta device, its allocations are laid out, and then it runs for real
+ * in one block that all steps share: the need is known before the first byte is taken, and views never move.
+ *
+ *     TRY(planned_open(&p, dev));
+ *     int64_t key[] = {B, S, h, w};
+ *     TRY(planned_run(p, key, 4, step, &user));      // step(graph, &user), twice the first time */
+#ifndef MSD_AUTOGRAD_PLANNED_H
+#define MSD_AUTOGRAD_PLANNED_H
+
+#include "autograd/ag.h"
+
+typedef struct planned planned;
+
+/* Called with a device without data first (ag_device(g)->dataless): what it downloads is then zeros, and it has to leave
+ * the world as it was but for contents of tensors. Weights and states on the real device serve both. The graph is reset
+ * after it. */
+typedef err (*planned_step)(ag *g, void *user);
+
+enum { PLANNED_MAX_KEYS = 16 };
+
+/* dev stays the caller's and outlives p. */
+err  planned_open(planned **out, device *dev);
+void planned_close(planned *p); /* gives the block back; NULL is fine */
+
+/* Plans and takes nothing; *bytes: what the step needs. Errors are the step's. */
+err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, planned_step step, void *user);
+/* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
+err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);
+
+size_t  planned_block(const planned *p);  /* bytes of the block now */
+int64_t planned_strays(const planned *p); /* allocations that plans did not foresee, since planned_open */
+
+#endif

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "autograd/cpu/clones.h"
+#include "autograd/cpu/conv_layout.h"
 #include "autograd/cpu/cpu.h"
 #include "base/half.h"
 
@@ -178,6 +179,8 @@ err cpu_upload(device *d, tensor *y, const void *host, dtype type)
 
 err cpu_download(device *d, void *host, dtype type, const tensor *x)
 {
+    if (x->layout == LAYOUT_CONV)
+        return conv_download(d, host, type, x);
     tensor out = *x;
     out.type = type;
     out.data = host;

@@ -10,7 +10,7 @@
 enum { KEY_WORDS = 20, MAX_ARGUMENTS = 8 };
 
 /* The first word of a key. */
-enum { KIND_MATMUL = 1, KIND_CONV, KIND_CONV_DX, KIND_BATCH };
+enum { KIND_MATMUL = 1, KIND_CONV, KIND_CONV_DX, KIND_BATCH, KIND_CONV_BLOCK, KIND_CONV_UNBLOCK };
 
 /* Everything that a primitive depends on; words 1 to 4 are the sizes that a message names. */
 typedef struct key {

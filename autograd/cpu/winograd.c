@@ -22,7 +22,7 @@ typedef struct winograd {
 
 bool winograd_suits(const conv_shape *s)
 {
-    return s->kernel_height == 3 && s->kernel_width == 3 && s->geometry.stride == 1 && s->in % LANES == 0 &&
+    return s->type == DT_F32 && s->weights == CONV_PLAIN && s->kernel_height == 3 && s->kernel_width == 3 && s->geometry.stride == 1 && s->in % LANES == 0 &&
            s->out % LANES == 0 && s->batch * s->out_height * s->out_width >= LEAST_PLACES;
 }
 

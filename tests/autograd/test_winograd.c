@@ -56,7 +56,7 @@ static void check_shape(device *d, conv_shape s)
         compare(add ? "y, added" : "y", y, y_direct, ny);
     }
     float *dx = numbers("x", nx), *dx_direct = numbers("dx", nx);
-    assert_int_equal(onednn_conv_dx(d, dx_direct, y_direct, w, &s), OK);
+    assert_int_equal(onednn_conv_dx(d, dx_direct, DT_F32, y_direct, w, &s), OK);
     assert_int_equal(winograd_conv_dx(d, dx, y_direct, w, &s, false), OK);
     compare("dx", dx, dx_direct, nx);
     assert_int_equal(winograd_conv_dx(d, dx, y_direct, w, &s, true), OK);

@@ -16,7 +16,8 @@ typedef enum draw_purpose {
     DRAW_CROP,
     DRAW_AUGMENT,
     DRAW_INIT,      /* a new adapter's weights */
-    DRAW_STEP_NOISE /* samplers that draw */
+    DRAW_STEP_NOISE, /* samplers that draw */
+    DRAW_NOISE_OFFSET /* one number a channel, added to the noise */
 } draw_purpose;
 
 typedef struct draw_key {

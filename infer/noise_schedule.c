@@ -58,7 +58,7 @@ static err parse(scheduler_config *out, const json_t *config)
 {
     static const char *const betas[] = {"scaled_linear", "linear"};
     static const char *const spacings[] = {"leading", "trailing", "linspace"};
-    static const char *const predictions[] = {"epsilon"};
+    static const char *const predictions[] = {"epsilon", "v_prediction"};
     static const char *const interpolations[] = {"linear"};
     static const char *const types[] = {"discrete"};
     static const char *const finals[] = {"zero"};
@@ -66,13 +66,14 @@ static err parse(scheduler_config *out, const json_t *config)
     int beta = (int)out->betas, spacing = (int)out->spacing, prediction = 0, interpolation = 0, type = 0, final = 0;
     TRY(choice(&beta, config, "beta_schedule", betas, 2));
     TRY(choice(&spacing, config, "timestep_spacing", spacings, 3));
-    TRY(choice(&prediction, config, "prediction_type", predictions, 1));
+    TRY(choice(&prediction, config, "prediction_type", predictions, 2));
     TRY(choice(&interpolation, config, "interpolation_type", interpolations, 1));
     TRY(choice(&type, config, "timestep_type", types, 1));
     TRY(choice(&final, config, "final_sigmas_type", finals, 1));
     TRY(refuse_variants(config));
     out->betas = (beta_schedule)beta;
     out->spacing = (timestep_spacing)spacing;
+    out->prediction = (prediction_kind)prediction;
     if (json_get_present(config, "num_train_timesteps"))
         TRY(err_as(json_get_int(&out->train_timesteps, config, "num_train_timesteps", where, 2, 100000), E_MODEL));
     if (json_get_present(config, "steps_offset"))
@@ -119,7 +120,7 @@ static float beta_at(const scheduler_config *c, int64_t i)
 void noise_schedule_make(noise_schedule *out, arena *owner, const scheduler_config *c)
 {
     int64_t n = c->train_timesteps;
-    *out = (noise_schedule){.count = n,
+    *out = (noise_schedule){.count = n, .prediction = c->prediction,
                             .alpha_bar = ARENA_ARRAY(owner, float, n),
                             .signal = ARENA_ARRAY(owner, float, n),
                             .noise = ARENA_ARRAY(owner, float, n)};

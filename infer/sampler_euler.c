@@ -1,6 +1,6 @@
 /* Euler's method on the probability flow: diffusers' EulerDiscreteScheduler without churn (Karras et al., "Elucidating
  * the design space of diffusion-based generative models", algorithm 2 with S_churn = 0), for models that predict the
- * noise. */
+ * noise or v. */
 #include <math.h>
 
 #include "infer/sampler_method.h"
@@ -26,13 +26,22 @@ static void input(float *out, const sampler *s, const float *latents)
         out[i] = latents[i] / scale;
 }
 
+/* The predicted clean latent, in diffusers' order of rounding; of v: v * (-sigma / sqrt(sigma^2 + 1)) + x / (sigma^2 + 1). */
+static float clean_latent(const sampler *s, float sigma, float x, float answer)
+{
+    if (s->config.prediction == PREDICT_EPSILON)
+        return x - sigma * answer;
+    float square = sigma * sigma + 1;
+    return answer * (-sigma / sqrtf(square)) + x / square;
+}
+
 /* The detour by the predicted clean latent is diffusers' order of rounding. */
 static void step(sampler *s, float *latents, const float *answer, const float *step_noise)
 {
     float sigma = s->sigmas[s->at], change = s->sigmas[s->at + 1] - sigma;
     (void)step_noise;
     for (int64_t i = 0; i < s->count; i++) {
-        float clean = latents[i] - sigma * answer[i];
+        float clean = clean_latent(s, sigma, latents[i], answer[i]);
         latents[i] += (latents[i] - clean) / sigma * change;
     }
 }

@@ -104,8 +104,8 @@ static err encode_target(batch_source *s, const sample *m, const image *picture,
     float factor = (float)encoders_sizes(s->encoders)->scaling_factor;
     for (int64_t k = 0; k < plane; k++)
         to[k] = (s->latent[k] + s->latent[plane + k] * to[k]) * factor;
-    draw.purpose = DRAW_NOISE;
-    draw_normals(b->noise + i * plane, (size_t)plane, draw);
+    draw_noise(b->noise + i * plane, draw.seed, (int64_t)draw.step, (int64_t)draw.sample, b->h * b->w, b->C,
+               s->config->train.noise_offset);
     target_time_ids(b->time_ids + 6 * i, frame);
     return OK;
 }
@@ -225,6 +225,7 @@ err batch_source_make(batch_source *s, int64_t step, int64_t micro)
     uint64_t seed = (uint64_t)c->train.seed;
     batch *b = &s->batch;
     int64_t first = micro * b->B, per_step = b->B * c->train.accumulation;
+    int64_t low = c->train.timesteps[0], high = c->train.timesteps[1] ? c->train.timesteps[1] : s->timesteps;
     b->S = 0;
     for (int64_t i = 0; i < b->B; i++) {
         s->chosen[i] = &s->dataset->sample[sample_order_at(&s->order, (step - 1) * per_step + first + i)];
@@ -235,7 +236,7 @@ err batch_source_make(batch_source *s, int64_t step, int64_t micro)
         draw_key draw = {.seed = seed, .step = (uint64_t)step, .sample = (uint64_t)(first + i)};
         s->drops[i] = draw_drops(seed, step, first + i, c->data.drop);
         b->drop_grounding[i] = s->drops[i].grounding;
-        b->timesteps[i] = (float)draw_timestep(seed, step, first + i, s->timesteps);
+        b->timesteps[i] = (float)(low + draw_timestep(seed, step, first + i, high - low));
         TRY(of_sample(s, s->chosen[i], encode_sample(s, s->chosen[i], i, draw)));
     }
     return OK;

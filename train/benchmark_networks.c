@@ -201,7 +201,7 @@ static err open_train(benchmark *b)
     b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     fill_batch(b);
-    parameters_list(&list, &b->memory, &b->adapter);
+    parameters_list(&list, &b->memory, &b->adapter, NULL);
     return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how);
 }
 

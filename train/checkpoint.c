@@ -13,8 +13,9 @@
 enum { FORMAT = 1, MANIFEST_LIMIT = 1 << 20 };
 static const size_t SPARE_BYTES = (size_t)16 << 20; /* beyond the tensors: headers, config, the file system's own */
 
-static const char *const files[] = {"adapter.safetensors", "optimizer.safetensors", "config.yaml"};
-enum { FILE_COUNT = sizeof files / sizeof *files };
+static const char *const files[] = {"adapter.safetensors", "optimizer.safetensors", "config.yaml", "ema.safetensors"};
+enum { FILE_ADAPTER, FILE_OPTIMIZER, FILE_CONFIG, FILE_AVERAGE, FILE_COUNT };
+enum { ALWAYS = FILE_AVERAGE }; /* so many are in every checkpoint */
 
 /* ---- writing ---- */
 
@@ -43,7 +44,8 @@ static err write_tensor(safetensors_writer *w, const char *name, tensor *t)
     return e;
 }
 
-err checkpoint_write_adapter(const char *path, const checkpoint *c)
+/* The adapter's tensors, or with `mean` their averages. */
+static err write_tensors(const char *path, const checkpoint *c, const average *mean)
 {
     safetensors_writer *w = NULL;
     TRY(safetensors_create(&w, path));
@@ -52,7 +54,8 @@ err checkpoint_write_adapter(const char *path, const checkpoint *c)
     for (int i = 0; i < c->tensors; i++)
         safetensors_declare(w, c->tensor[i].name, STORED_F32, c->tensor[i].t->ndim, c->tensor[i].t->dim);
     for (int i = 0; i < c->tensors; i++) {
-        err e = write_tensor(w, c->tensor[i].name, c->tensor[i].t);
+        tensor *t = c->tensor[i].t;
+        err e = write_tensor(w, c->tensor[i].name, mean ? average_of(mean, t) : t);
         if (e != OK) {
             safetensors_discard(w);
             return e;
@@ -61,13 +64,52 @@ err checkpoint_write_adapter(const char *path, const checkpoint *c)
     return safetensors_publish(w);
 }
 
-static err write_moments(safetensors_writer *w, const optimizer *o)
+err checkpoint_write_adapter(const char *path, const checkpoint *c)
 {
-    for (int i = 0; i < o->count; i++)
-        TRY(write_tensor(w, o->param[i].name, o->m[i]));
-    for (int i = 0; i < o->count; i++)
-        TRY(write_tensor(w, o->param[i].name, o->v[i]));
+    return write_tensors(path, c, NULL);
+}
+
+/* The optimizer's tensors in the order of the file: what is f32 first, so that every tensor is aligned. `visit` gets
+ * NULL for none. */
+typedef err visit_moment(void *user, const char *kind, const char *name, tensor *t);
+
+static err each_moment(const optimizer *o, visit_moment *visit, void *user)
+{
+    static const char *const kind[] = {"m", "v", "m_absmax", "v_absmax"};
+    tensor *const *const list[] = {o->m, o->v, o->m_absmax, o->v_absmax};
+    for (int codes = 0; codes < 2; codes++)
+        for (int k = 0; k < 4; k++)
+            for (int i = 0; i < o->count; i++)
+                if (list[k][i] && (list[k][i]->type == DT_U8) == (codes == 1))
+                    TRY(visit(user, kind[k], o->param[i].name, list[k][i]));
     return OK;
+}
+
+typedef struct moment_writer {
+    safetensors_writer *w;
+    arena              *text;
+} moment_writer;
+
+static err declare_moment(void *user, const char *kind, const char *name, tensor *t)
+{
+    moment_writer *m = user;
+    safetensors_declare(m->w, arena_print(m->text, "%s.%s", kind, name), t->type == DT_U8 ? STORED_U8 : STORED_F32, t->ndim, t->dim);
+    return OK;
+}
+
+static err write_moment(void *user, const char *kind, const char *name, tensor *t)
+{
+    moment_writer *m = user;
+    (void)kind;
+    if (t->type == DT_F32)
+        return write_tensor(m->w, name, t);
+    size_t count = (size_t)tensor_count(t);
+    uint8_t *codes = heap_get(count);
+    err e = tensor_download(codes, DT_U8, t);
+    if (e == OK)
+        e = safetensors_write(m->w, codes, count);
+    free(codes);
+    return e;
 }
 
 static err write_optimizer(const char *path, const checkpoint *c)
@@ -78,11 +120,11 @@ static err write_optimizer(const char *path, const checkpoint *c)
     TRY(safetensors_create(&w, path));
     safetensors_note(w, "format", "msd-optimizer-1");
     safetensors_note(w, "updates", arena_print(&text, "%" PRId64, o->updates));
-    for (int moment = 0; moment < 2; moment++)
-        for (int i = 0; i < o->count; i++)
-            safetensors_declare(w, arena_print(&text, "%s.%s", moment ? "v" : "m", o->param[i].name), STORED_F32,
-                                o->param[i].t->ndim, o->param[i].t->dim);
-    err e = write_moments(w, o);
+    safetensors_note(w, "skipped", arena_print(&text, "%" PRId64, c->skips.all));
+    safetensors_note(w, "skipped_in_a_row", arena_print(&text, "%" PRId64, c->skips.in_a_row));
+    moment_writer m = {w, &text};
+    each_moment(o, declare_moment, &m);
+    err e = each_moment(o, write_moment, &m);
     if (e == OK)
         e = safetensors_publish(w);
     else
@@ -113,17 +155,17 @@ static err describe_file(arena *a, char **line, const char *folder, const char *
     return e;
 }
 
-static err write_manifest(const char *folder, int64_t step)
+static err write_manifest(const char *folder, int64_t step, int count)
 {
     arena a = {0};
-    char *line[FILE_COUNT] = {0};
+    char *line[FILE_COUNT] = {"", "", "", ""};
     err e = OK;
-    for (int i = 0; i < FILE_COUNT && e == OK; i++)
-        e = describe_file(&a, &line[i], folder, files[i], i + 1 == FILE_COUNT);
+    for (int i = 0; i < count && e == OK; i++)
+        e = describe_file(&a, &line[i], folder, files[i], i + 1 == count);
     if (e == OK) {
         char *path = path_join(folder, "manifest.json");
-        e = write_text(path, arena_print(&a, "{\n  \"format\": %d,\n  \"step\": %" PRId64 ",\n  \"files\": {\n%s%s%s  }\n}\n",
-                                         FORMAT, step, line[0], line[1], line[2]));
+        e = write_text(path, arena_print(&a, "{\n  \"format\": %d,\n  \"step\": %" PRId64 ",\n  \"files\": {\n%s%s%s%s  }\n}\n",
+                                         FORMAT, step, line[0], line[1], line[2], line[3]));
         free(path);
     }
     arena_free(&a);
@@ -135,25 +177,33 @@ static err write_all(const char *folder, const checkpoint *c)
     char *path[FILE_COUNT];
     for (int i = 0; i < FILE_COUNT; i++)
         path[i] = path_join(folder, files[i]);
-    err e = checkpoint_write_adapter(path[0], c);
+    err e = checkpoint_write_adapter(path[FILE_ADAPTER], c);
     if (e == OK)
-        e = write_optimizer(path[1], c);
+        e = write_optimizer(path[FILE_OPTIMIZER], c);
     if (e == OK)
-        e = write_text(path[2], c->config);
+        e = write_text(path[FILE_CONFIG], c->config);
+    if (e == OK && c->average)
+        e = write_tensors(path[FILE_AVERAGE], c, c->average);
     if (e == OK)
-        e = write_manifest(folder, c->step);
+        e = write_manifest(folder, c->step, c->average ? FILE_COUNT : ALWAYS);
     for (int i = 0; i < FILE_COUNT; i++)
         free(path[i]);
     return e;
+}
+
+static err add_bytes(void *user, const char *kind, const char *name, tensor *t)
+{
+    (void)kind, (void)name;
+    *(uint64_t *)user += (uint64_t)tensor_count(t) * dtype_bytes(t->type);
+    return OK;
 }
 
 static err check_space(const char *run, const checkpoint *c)
 {
     uint64_t need = SPARE_BYTES, have = 0;
     for (int i = 0; i < c->tensors; i++)
-        need += (uint64_t)tensor_count(c->tensor[i].t) * 4;
-    for (int i = 0; i < c->optimizer->count; i++)
-        need += (uint64_t)tensor_count(c->optimizer->param[i].t) * 8;
+        need += (uint64_t)tensor_count(c->tensor[i].t) * (c->average ? 8 : 4);
+    each_moment(c->optimizer, add_bytes, &need);
     if (file_free_space(&have, run) != OK || have >= need)
         return OK; /* unknown: the write itself will tell */
     return err_set(E_DISK_FULL, "%s: a checkpoint needs %" PRIu64 " MiB, the disk has %" PRIu64 " MiB free; make room and "
@@ -255,6 +305,8 @@ static err verify_manifest(int64_t *step, const char *folder, const char *path, 
     TRY(err_as(json_get_object(&list, manifest, "files", path), E_CHECKPOINT));
     for (int i = 0; i < FILE_COUNT; i++) {
         const json_t *entry = NULL;
+        if (i >= ALWAYS && !json_object_get(list, files[i]))
+            continue;
         TRY(err_as(json_get_object(&entry, list, files[i], path), E_CHECKPOINT));
         TRY(verify_file(folder, files[i], entry, path));
     }
@@ -280,66 +332,94 @@ static err load_tensor(const safetensors *s, const char *file, const char *name,
     const stored_tensor *found = tensor_table_find(&s->tensors, name);
     if (!found)
         return err_set(E_CHECKPOINT, "%s: %s is missing", file, name);
-    bool fits = found->type == STORED_F32 && found->ndim == t->ndim;
+    stored_type wanted = t->type == DT_U8 ? STORED_U8 : STORED_F32;
+    bool fits = found->type == wanted && found->ndim == t->ndim;
     for (int i = 0; fits && i < t->ndim; i++)
         fits = found->dim[i] == t->dim[i];
     if (!fits) {
         arena text = {0};
-        err e = err_set(E_CHECKPOINT, "%s: %s: found %s %s, this run needs F32 %s; is `adapter:` in the config another one?",
-                        file, name, stored_type_name(found->type), stored_shape_text(&text, found->ndim, found->dim),
-                        tensor_shape_text(&text, t));
+        err e = err_set(E_CHECKPOINT, "%s: %s: found %s %s, this run needs %s %s; is `adapter:` or optimizer.kind in the config "
+                                          "another one?", file, name, stored_type_name(found->type),
+                        stored_shape_text(&text, found->ndim, found->dim), stored_type_name(wanted), tensor_shape_text(&text, t));
         arena_free(&text);
         return e;
     }
-    return tensor_upload(t, found->data, DT_F32);
+    return tensor_upload(t, found->data, t->type);
 }
 
-static err load_adapter(const checkpoint *c, const char *path)
+static err load_tensors(const checkpoint *c, const char *path, const average *mean)
 {
     safetensors *s = NULL;
     TRY(err_as(safetensors_open(&s, path), E_CHECKPOINT));
     err e = OK;
-    for (int i = 0; i < c->tensors && e == OK; i++)
-        e = load_tensor(s, path, c->tensor[i].name, c->tensor[i].t);
-    safetensors_close(s);
-    return e;
-}
-
-static err load_moments(optimizer *o, const safetensors *s, const char *path)
-{
-    const char *updates = safetensors_metadata(s, "updates");
-    char *end = NULL;
-    o->updates = updates ? strtoll(updates, &end, 10) : -1;
-    if (o->updates < 0 || *end)
-        return err_set(E_CHECKPOINT, "%s: metadata updates: found '%s', expected a count", path, updates ? updates : "nothing");
-    arena text = {0};
-    err e = OK;
-    for (int i = 0; i < o->count && e == OK; i++) {
-        e = load_tensor(s, path, arena_print(&text, "m.%s", o->param[i].name), o->m[i]);
-        if (e == OK)
-            e = load_tensor(s, path, arena_print(&text, "v.%s", o->param[i].name), o->v[i]);
+    for (int i = 0; i < c->tensors && e == OK; i++) {
+        tensor *t = mean ? average_of(mean, c->tensor[i].t) : c->tensor[i].t;
+        if (!mean || t != c->tensor[i].t)
+            e = load_tensor(s, path, c->tensor[i].name, t);
     }
-    arena_free(&text);
+    safetensors_close(s);
     return e;
 }
 
-static err load_optimizer(optimizer *o, const char *path)
+typedef struct moment_reader {
+    const safetensors *file;
+    const char        *path;
+    arena             *text;
+} moment_reader;
+
+static err load_moment(void *user, const char *kind, const char *name, tensor *t)
+{
+    moment_reader *m = user;
+    return load_tensor(m->file, m->path, arena_print(m->text, "%s.%s", kind, name), t);
+}
+
+/* A count in the metadata; absent: `fallback`, which may be -1 for "it has to be there". */
+static err load_count(int64_t *out, const safetensors *s, const char *path, const char *key, int64_t fallback)
+{
+    const char *text = safetensors_metadata(s, key);
+    char *end = NULL;
+    *out = text ? strtoll(text, &end, 10) : fallback;
+    if (*out < 0 || (text && (end == text || *end)))
+        return err_set(E_CHECKPOINT, "%s: metadata %s: found '%s', expected a count", path, key, text ? text : "nothing");
+    return OK;
+}
+
+static err load_optimizer(checkpoint *c, const char *path)
 {
     safetensors *s = NULL;
+    arena text = {0};
     TRY(err_as(safetensors_open(&s, path), E_CHECKPOINT));
-    err e = load_moments(o, s, path);
+    err e = load_count(&c->optimizer->updates, s, path, "updates", -1);
+    if (e == OK)
+        e = load_count(&c->skips.all, s, path, "skipped", 0);
+    if (e == OK)
+        e = load_count(&c->skips.in_a_row, s, path, "skipped_in_a_row", 0);
+    if (e == OK)
+        e = each_moment(c->optimizer, load_moment, &(moment_reader){s, path, &text});
+    arena_free(&text);
     safetensors_close(s);
     return e;
+}
+
+static err load_average(checkpoint *c, const char *path)
+{
+    if (!c->average)
+        return OK;
+    return file_exists(path) ? load_tensors(c, path, c->average) : average_start(c->average);
 }
 
 err checkpoint_load(checkpoint *c, const char *folder)
 {
     TRY(checkpoint_verify(&c->step, folder));
-    char *adapter = path_join(folder, files[0]), *moments = path_join(folder, files[1]);
-    err e = load_adapter(c, adapter);
+    char *path[FILE_COUNT];
+    for (int i = 0; i < FILE_COUNT; i++)
+        path[i] = path_join(folder, files[i]);
+    err e = load_tensors(c, path[FILE_ADAPTER], NULL);
     if (e == OK)
-        e = load_optimizer(c->optimizer, moments);
-    free(adapter);
-    free(moments);
+        e = load_optimizer(c, path[FILE_OPTIMIZER]);
+    if (e == OK)
+        e = load_average(c, path[FILE_AVERAGE]);
+    for (int i = 0; i < FILE_COUNT; i++)
+        free(path[i]);
     return e;
 }

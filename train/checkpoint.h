@@ -1,12 +1,17 @@
-/* Checkpoints: RUN/step-NNNNNN/ with adapter.safetensors, optimizer.safetensors, config.yaml and
- * manifest.json (sizes and SHA-256 of the others). Written in a temporary folder, every file fsynced,
+/* Checkpoints: RUN/step-NNNNNN/ with adapter.safetensors, optimizer.safetensors, config.yaml, with averaged weights
+ * ema.safetensors (an adapter file too), and manifest.json (sizes and SHA-256 of the others). Written in a temporary folder, every file fsynced,
  * read back for its hash, then renamed: a folder under its final name is whole. What is in the
  * .safetensors depends on numbers alone: equal runs give equal bytes. */
 #ifndef MSD_TRAIN_CHECKPOINT_H
 #define MSD_TRAIN_CHECKPOINT_H
 
 #include "data/safetensors.h"
-#include "train/optimizer.h"
+#include "train/average.h"
+
+/* Steps without an update, because loss or gradients were not finite. */
+typedef struct skip_counts {
+    int64_t all, in_a_row; /* of the run; up to the last step */
+} skip_counts;
 
 typedef struct checkpoint {
     const parameter *tensor;   /* all of the adapter file, in its order: the trained ones and dummy_image_tokens */
@@ -14,15 +19,18 @@ typedef struct checkpoint {
     const text_pair *metadata; /* of adapter.safetensors */
     size_t           metadata_count;
     optimizer       *optimizer;
+    average         *average;  /* NULL: none */
     const char      *config;   /* text of config.yaml */
     int64_t          step;
+    skip_counts      skips;
 } checkpoint;
 
 /* Writes RUN/step-NNNNNN. An existing folder of that name is replaced. E_IO, E_DISK_FULL (before the
  * first byte, when the space is known to be too small), E_NUMERIC when a trained tensor holds NaN or Inf. */
 err checkpoint_save(const char *run, const checkpoint *c);
-/* Fills c->tensor and c->optimizer from a step folder and sets c->step. E_CHECKPOINT names what does
- * not match. Nothing is changed before manifest and hashes were found good. */
+/* Fills c->tensor, c->optimizer and c->average from a step folder and sets c->step and c->skips. A folder without averaged
+ * weights starts them at its weights. E_CHECKPOINT names what does not match. Nothing is changed before manifest and hashes
+ * were found good. */
 err checkpoint_load(checkpoint *c, const char *folder);
 
 /* Removes a step folder; at every moment it is whole under its name or gone. */

@@ -1,6 +1,7 @@
 #include "train/config.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,26 @@ static bool read_whole(int64_t *out, const reading *r, const config_key *k, cons
     return yaml_int(out, r->p, n, k->name, (int64_t)k->low, high);
 }
 
+/* [low, high) of whole numbers, at least one of them. */
+static bool read_span(int64_t out[2], const reading *r, const config_key *k, const yaml_node *n)
+{
+    double ends[2];
+    if (yaml_is_word(n, "all")) {
+        out[0] = out[1] = 0;
+        return true;
+    }
+    if (!yaml_numbers(ends, r->p, n, k->name, 2, k->low, k->high))
+        return false;
+    if (ends[0] != floor(ends[0]) || ends[1] != floor(ends[1]) || ends[0] >= ends[1]) {
+        problems_add(r->p, E_CONFIG, n->file, n->line, "%s: found [%g, %g], expected two whole numbers, the first below the second, "
+                     "which is not drawn itself; or all", k->name, ends[0], ends[1]);
+        return false;
+    }
+    out[0] = (int64_t)ends[0];
+    out[1] = (int64_t)ends[1];
+    return true;
+}
+
 /* A path, or the word that stands for none. */
 static bool read_optional(const char **out, const reading *r, const config_key *k, const yaml_node *n)
 {
@@ -99,6 +120,12 @@ static bool read_value(const reading *r, const config_key *k, const yaml_node *n
             return yaml_number(to, r->p, n, k->name, k->low, k->high);
         *(double *)to = 0;
         return true;
+    case KEY_NUMBER_OR_NULL:
+        if (!yaml_is_null(n))
+            return yaml_number(to, r->p, n, k->name, k->low, k->high);
+        *(double *)to = 0;
+        return true;
+    case KEY_SPAN_OR_ALL: return read_span(to, r, k, n);
     case KEY_PAIR: return yaml_numbers(to, r->p, n, k->name, 2, k->low, k->high);
     case KEY_CHOICE: return yaml_choice(to, r->p, n, k->name, k->names, config_key_names(k));
     case KEY_SWITCH:

@@ -13,9 +13,11 @@
 
 typedef enum crop_kind { CROP_CENTER, CROP_RANDOM } crop_kind;
 typedef enum config_dtype { CONFIG_AUTO, CONFIG_F32, CONFIG_BF16, CONFIG_F16 } config_dtype;
+typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* the rest of the adapter is frozen */
+typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 41 }; /* rows of the table */
+enum { CONFIG_KEYS = 49 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -44,11 +46,18 @@ typedef struct run_config {
         double      max_grad_norm;         /* 0: no clipping */
         bool        activation_checkpointing;
         const char *memory;                /* NULL: no limit */
-        double      ema;                   /* 0: off */
+        double      ema;                   /* decay of the averaged weights, 0: off */
+        int         part;                  /* train_part */
+        int64_t     timesteps[2];          /* drawn from [0]..[1]-1; 0, 0: all of the noise schedule */
+        double      min_snr;               /* gamma, 0: off */
+        double      noise_offset;          /* 0: off */
+        int64_t     max_bad_steps;         /* so many in a row stop the run */
     } train;
     struct {
-        int     kind;                      /* 0: AdamW */
-        double  lr, weight_decay, betas[2], eps;
+        int     kind;                      /* optimizer_kind */
+        double  lr, lr_resampler, lr_kv;   /* of a part: 0 is lr */
+        double  weight_decay, betas[2], eps;
+        bool    decay_norms;               /* off: biases and the weights of norms do not decay */
         int     schedule;                  /* schedule_kind */
         int64_t warmup;                    /* steps */
     } optimizer;

@@ -43,12 +43,19 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"train.activation_checkpointing", KEY_SWITCH, AT(train.activation_checkpointing), .fallback = "off",
      .later = "activation checkpointing"},
     {"train.memory", KEY_TEXT_OR_NULL, AT(train.memory), .fallback = "null", .later = "a memory limit"},
-    {"train.ema", KEY_NUMBER_OR_OFF, AT(train.ema), .fallback = "off", RANGE(1e-9, 0.999999999),
-     .later = "averaged weights (EMA)"},
+    {"train.ema", KEY_NUMBER_OR_OFF, AT(train.ema), .fallback = "off", RANGE(1e-9, 0.999999999)},
+    {"train.part", KEY_CHOICE, AT(train.part), .fallback = "all", .names = {"all", "resampler", "kv"}},
+    {"train.timesteps", KEY_SPAN_OR_ALL, AT(train.timesteps), .fallback = "all", RANGE(0, 100000)},
+    {"train.min_snr", KEY_NUMBER_OR_OFF, AT(train.min_snr), .fallback = "off", RANGE(1e-6, 1e6)},
+    {"train.noise_offset", KEY_NUMBER_OR_OFF, AT(train.noise_offset), .fallback = "off", RANGE(1e-6, 10)},
+    {"train.max_bad_steps", KEY_WHOLE, AT(train.max_bad_steps), .fallback = "10", RANGE(1, STEPS)},
 
-    {"optimizer.kind", KEY_CHOICE, AT(optimizer.kind), .fallback = "adamw", .names = {"adamw"}},
+    {"optimizer.kind", KEY_CHOICE, AT(optimizer.kind), .fallback = "adamw", .names = {"adamw", "adamw8bit"}},
     {"optimizer.lr", KEY_NUMBER, AT(optimizer.lr), .fallback = "1e-4", RANGE(1e-12, 10)},
+    {"optimizer.lr_resampler", KEY_NUMBER_OR_NULL, AT(optimizer.lr_resampler), .fallback = "null", RANGE(1e-12, 10)},
+    {"optimizer.lr_kv", KEY_NUMBER_OR_NULL, AT(optimizer.lr_kv), .fallback = "null", RANGE(1e-12, 10)},
     {"optimizer.weight_decay", KEY_NUMBER, AT(optimizer.weight_decay), .fallback = "0.01", RANGE(0, 100)},
+    {"optimizer.decay_norms", KEY_SWITCH, AT(optimizer.decay_norms), .fallback = "on"},
     {"optimizer.betas", KEY_PAIR, AT(optimizer.betas), .fallback = "[0.9, 0.999]", RANGE(0, 0.9999999)},
     {"optimizer.eps", KEY_NUMBER, AT(optimizer.eps), .fallback = "1e-8", RANGE(1e-30, 1)},
     {"optimizer.schedule", KEY_CHOICE, AT(optimizer.schedule), .fallback = "constant",
@@ -98,9 +105,14 @@ const char *config_key_text(arena *memory, const config_key *k, const run_config
     }
     case KEY_WHOLE: return arena_print(memory, "%lld", (long long)*(const int64_t *)value);
     case KEY_NUMBER: return arena_copy_string(memory, text_number(number, *(const double *)value));
-    case KEY_NUMBER_OR_OFF: {
+    case KEY_NUMBER_OR_OFF:
+    case KEY_NUMBER_OR_NULL: {
         double x = *(const double *)value;
-        return x == 0 ? "off" : arena_copy_string(memory, text_number(number, x));
+        return x == 0 ? (k->kind == KEY_NUMBER_OR_OFF ? "off" : "null") : arena_copy_string(memory, text_number(number, x));
+    }
+    case KEY_SPAN_OR_ALL: {
+        const int64_t *span = value;
+        return span[1] ? arena_print(memory, "[%lld, %lld]", (long long)span[0], (long long)span[1]) : "all";
     }
     case KEY_PAIR: {
         const double *pair = value;

@@ -14,6 +14,8 @@ typedef enum key_kind {
     KEY_WHOLE,         /* int64_t within [low, high] */
     KEY_NUMBER,        /* double within [low, high] */
     KEY_NUMBER_OR_OFF, /* double within [low, high], off: 0 */
+    KEY_NUMBER_OR_NULL, /* the same, null: 0 */
+    KEY_SPAN_OR_ALL,   /* int64_t[2], whole and rising within [low, high], all: 0 and 0 */
     KEY_PAIR,          /* double[2], each within [low, high] */
     KEY_CHOICE,        /* int, the index in `names` */
     KEY_SWITCH         /* bool: off, on */

@@ -16,6 +16,18 @@ int64_t draw_timestep(uint64_t seed, int64_t step, int64_t sample, int64_t count
     return (int64_t)draw_below(key(seed, DRAW_TIMESTEP, step, sample), 0, (uint64_t)count);
 }
 
+void draw_noise(float *out, uint64_t seed, int64_t step, int64_t sample, int64_t plane, int64_t channels, double offset)
+{
+    draw_normals(out, (size_t)(plane * channels), key(seed, DRAW_NOISE, step, sample));
+    if (!(offset > 0))
+        return;
+    float *shift = heap_get((size_t)channels * sizeof *shift);
+    draw_normals(shift, (size_t)channels, key(seed, DRAW_NOISE_OFFSET, step, sample));
+    for (int64_t i = 0; i < plane * channels; i++)
+        out[i] += (float)offset * shift[i % channels];
+    free(shift);
+}
+
 drops draw_drops(uint64_t seed, int64_t step, int64_t sample, drop_rates r)
 {
     draw_key k = key(seed, DRAW_DROP, step, sample);

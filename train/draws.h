@@ -18,6 +18,9 @@ typedef struct drops {
 
 /* Uniform in 0..count-1. */
 int64_t draw_timestep(uint64_t seed, int64_t step, int64_t sample, int64_t count);
+/* out (plane, channels): unit noise; with offset > 0 one normal number a channel, times offset, is added to all of it
+ * (Guttenberg, "Diffusion with offset noise", 2023; diffusers' --noise_offset). */
+void draw_noise(float *out, uint64_t seed, int64_t step, int64_t sample, int64_t plane, int64_t channels, double offset);
 /* At most one of text, image, both (the rates lie side by side on one draw); grounding on its own draw. */
 drops draw_drops(uint64_t seed, int64_t step, int64_t sample, drop_rates rates);
 

@@ -2,25 +2,39 @@
 
 #include <math.h>
 
-static err make_moments(optimizer *o, arena *owner, int i)
+#include "autograd/moment_code.h"
+
+static err make_zeros(tensor **out, optimizer *o, arena *owner, int i, dtype type, int ndim, const int64_t *dim)
+{
+    TRY(tensor_new(out, owner, o->dev, LIFE_STATE, o->param[i].name, type, ndim, dim));
+    return o->dev->p->fill(o->dev, *out, 0.0f);
+}
+
+static err make_state(optimizer *o, arena *owner, int i)
 {
     tensor *t = o->param[i].t;
     CHECK(t->type == DT_F32 && t->needs_grad && tensor_contiguous(t), "%s is not an f32 trainable", o->param[i].name);
+    bool eight_bits = o->how.eight_bits && tensor_count(t) >= OPTIMIZER_SMALL;
+    dtype type = eight_bits ? DT_U8 : DT_F32;
     TRY(tensor_new(&t->grad, owner, o->dev, LIFE_STATE, o->param[i].name, DT_F32, t->ndim, t->dim));
-    TRY(tensor_new(&o->m[i], owner, o->dev, LIFE_STATE, o->param[i].name, DT_F32, t->ndim, t->dim));
-    TRY(tensor_new(&o->v[i], owner, o->dev, LIFE_STATE, o->param[i].name, DT_F32, t->ndim, t->dim));
-    TRY(o->dev->p->fill(o->dev, o->m[i], 0.0f));
-    return o->dev->p->fill(o->dev, o->v[i], 0.0f);
+    TRY(make_zeros(&o->m[i], o, owner, i, type, t->ndim, t->dim));
+    TRY(make_zeros(&o->v[i], o, owner, i, type, t->ndim, t->dim));
+    if (!eight_bits)
+        return OK;
+    int64_t blocks = moment_blocks(tensor_count(t));
+    TRY(make_zeros(&o->m_absmax[i], o, owner, i, DT_F32, DIMS(blocks)));
+    return make_zeros(&o->v_absmax[i], o, owner, i, DT_F32, DIMS(blocks));
 }
 
 err optimizer_new(optimizer **out, arena *owner, device *dev, const parameter *param, int count, adamw how)
 {
     optimizer *o = ARENA_NEW(owner, optimizer);
     *o = (optimizer){.dev = dev, .param = param, .count = count, .how = how,
-                     .m = ARENA_ARRAY(owner, tensor *, count), .v = ARENA_ARRAY(owner, tensor *, count)};
+                     .m = ARENA_ARRAY(owner, tensor *, count), .v = ARENA_ARRAY(owner, tensor *, count),
+                     .m_absmax = ARENA_ARRAY(owner, tensor *, count), .v_absmax = ARENA_ARRAY(owner, tensor *, count)};
     err e = OK;
     for (int i = 0; i < count && e == OK; i++)
-        e = make_moments(o, owner, i);
+        e = make_state(o, owner, i);
     if (e != OK) {
         optimizer_free(o);
         return e;
@@ -37,6 +51,8 @@ void optimizer_free(optimizer *o)
         o->param[i].t->grad = NULL;
         tensor_release(o->m[i]);
         tensor_release(o->v[i]);
+        tensor_release(o->m_absmax[i]);
+        tensor_release(o->v_absmax[i]);
     }
 }
 
@@ -60,15 +76,25 @@ err optimizer_norm(double *norm, const optimizer *o)
     return OK;
 }
 
+static err update_one(optimizer *o, int i, float factor, double lr)
+{
+    const parameter *p = &o->param[i];
+    const adamw *how = &o->how;
+    const tensor *gradient = p->t->grad_fresh ? NULL : p->t->grad;
+    double rate = lr * p->rate, decay = p->no_decay ? 0 : how->weight_decay;
+    if (o->m_absmax[i])
+        return o->dev->p->adamw8(o->dev, p->t, o->m[i], o->m_absmax[i], o->v[i], o->v_absmax[i], NULL, gradient, factor, rate,
+                                 how->beta1, how->beta2, how->eps, decay, o->updates);
+    return o->dev->p->adamw(o->dev, p->t, o->m[i], o->v[i], NULL, gradient, factor, rate, how->beta1, how->beta2, how->eps, decay,
+                            o->updates);
+}
+
 err optimizer_update(optimizer *o, double norm, double max_norm, double lr)
 {
     double clip = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
     float factor = clip < 1 ? (float)clip : 1.0f;
     o->updates++;
-    for (int i = 0; i < o->count; i++) {
-        tensor *t = o->param[i].t;
-        TRY(o->dev->p->adamw(o->dev, t, o->m[i], o->v[i], NULL, t->grad_fresh ? NULL : t->grad, factor, lr,
-                             o->how.beta1, o->how.beta2, o->how.eps, o->how.weight_decay, o->updates));
-    }
+    for (int i = 0; i < o->count; i++)
+        TRY(update_one(o, i, factor, lr));
     return OK;
 }

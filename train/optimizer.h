@@ -1,4 +1,4 @@
-/* AdamW over a list of trainable tensors: f32 masters, moments and gradients in LIFE_STATE.
+/* AdamW over a list of trainable tensors: f32 masters and gradients in LIFE_STATE, moments in f32 or in 8 bits.
  *
  *     optimizer_begin(o);                 // gradients are empty
  *     ... forward and backward, once or more ...
@@ -12,19 +12,25 @@
 #include "autograd/device.h"
 
 typedef struct parameter {
-    const char *name; /* as in adapter files */
-    tensor     *t;    /* f32, needs_grad */
+    const char *name;     /* as in adapter files */
+    tensor     *t;        /* f32, needs_grad */
+    double      rate;     /* its learning rate is the step's times this; 1 as a rule */
+    bool        no_decay; /* no weight decay */
 } parameter;
 
 typedef struct adamw {
     double beta1, beta2, eps, weight_decay;
+    bool   eight_bits; /* moments as device.h's adamw8 has them; tensors below OPTIMIZER_SMALL numbers keep f32 */
 } adamw;
+
+enum { OPTIMIZER_SMALL = 4096 };
 
 typedef struct optimizer {
     device          *dev;
     const parameter *param; /* borrowed */
     int              count;
-    tensor         **m, **v; /* first and second moments */
+    tensor         **m, **v; /* first and second moments: f32, or u8 codes */
+    tensor         **m_absmax, **v_absmax; /* of the codes' blocks; NULL where the moments are f32 */
     adamw            how;
     int64_t          updates; /* done so far */
 } optimizer;
@@ -37,7 +43,7 @@ void optimizer_begin(optimizer *o);
 /* sqrt of the sum of squares of all gradients, summed in f64 in the list's order. */
 err optimizer_norm(double *norm, const optimizer *o);
 /* Gradients x min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ (max_norm 0: no clipping),
- * then one AdamW update (torch.optim.AdamW) with rate lr. */
+ * then one AdamW update (torch.optim.AdamW) with rate lr times each parameter's own. */
 err optimizer_update(optimizer *o, double norm, double max_norm, double lr);
 
 #endif

@@ -1,8 +1,11 @@
 #include "train/parameters.h"
 
+#include <string.h>
+
 typedef struct listing {
-    parameters *to;
-    arena      *owner;
+    parameters       *to;
+    arena            *owner;
+    const run_config *config;
 } listing;
 
 static void count_one(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
@@ -11,20 +14,38 @@ static void count_one(binder *b, tensor **slot, const char *path, weight_kind ki
     ++*(int *)bind_user(b);
 }
 
+static void apply(parameter *p, const run_config *c)
+{
+    bool is_resampler = !strncmp(p->name, "image_proj.", strlen("image_proj."));
+    double own = is_resampler ? c->optimizer.lr_resampler : c->optimizer.lr_kv;
+    if (c->train.part != TRAIN_ALL && is_resampler != (c->train.part == TRAIN_RESAMPLER))
+        p->t->needs_grad = false;
+    p->rate = own > 0 ? own / c->optimizer.lr : 1;
+    p->no_decay = !c->optimizer.decay_norms && p->t->ndim == 1;
+}
+
 static void list_one(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
 {
     listing *l = bind_user(b);
     (void)kind, (void)ndim, (void)dim;
-    parameter p = {.name = arena_copy_string(l->owner, path), .t = *slot};
+    parameter p = {.name = arena_copy_string(l->owner, path), .t = *slot, .rate = 1};
+    if (l->config)
+        apply(&p, l->config);
     l->to->all[l->to->count++] = p;
     if (p.t->needs_grad)
         l->to->trained[l->to->trained_count++] = p;
 }
 
-void parameters_list(parameters *out, arena *owner, ms_adapter *a)
+void parameters_list(parameters *out, arena *owner, ms_adapter *a, const run_config *c)
 {
     int count = 0;
     adapter_walk(a, count_one, &count);
     *out = (parameters){.all = ARENA_ARRAY(owner, parameter, count), .trained = ARENA_ARRAY(owner, parameter, count)};
-    adapter_walk(a, list_one, &(listing){out, owner});
+    adapter_walk(a, list_one, &(listing){out, owner, c});
+}
+
+adamw parameters_adamw(const run_config *c)
+{
+    return (adamw){.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
+                   .weight_decay = c->optimizer.weight_decay, .eight_bits = c->optimizer.kind == OPTIMIZER_ADAMW8BIT};
 }

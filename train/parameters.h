@@ -3,6 +3,7 @@
 #define MSD_TRAIN_PARAMETERS_H
 
 #include "model/adapter.h"
+#include "train/config.h"
 #include "train/optimizer.h"
 
 typedef struct parameters {
@@ -12,7 +13,12 @@ typedef struct parameters {
     int        trained_count;
 } parameters;
 
-/* Lists and names live in `owner`; the tensors stay the adapter's. */
-void parameters_list(parameters *out, arena *owner, ms_adapter *a);
+/* Lists and names live in `owner`; the tensors stay the adapter's. By the config, train.part freezes tensors (they lose
+ * needs_grad), optimizer.lr_resampler and lr_kv give rates, decay_norms takes decay from biases and norms (what has one
+ * dimension). c NULL: all are trained alike. */
+void parameters_list(parameters *out, arena *owner, ms_adapter *a, const run_config *c);
+
+/* The optimizer's settings in a config. */
+adamw parameters_adamw(const run_config *c);
 
 #endif

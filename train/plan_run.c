@@ -46,8 +46,6 @@ static err open_run(benchmark *b)
     load_target       to = {.owner = &b->memory, .dev = b->dev, .type = DT_F32};
     scheduler_config  scheduler;
     parameters        list;
-    adamw how = {.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
-                 .weight_decay = c->optimizer.weight_decay};
     TRY(scheduler_config_load(&scheduler, c->model.base));
     TRY(encoders_open(&b->encoders, b->dev, DT_F32, c->model.base, c->model.image_encoder,
                       ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
@@ -56,8 +54,8 @@ static err open_run(benchmark *b)
     b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     make_batch(b);
-    parameters_list(&list, &b->memory, &b->adapter);
-    return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how);
+    parameters_list(&list, &b->memory, &b->adapter, c);
+    return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, parameters_adamw(c));
 }
 
 static err encode_subject(benchmark *b, const float *pixels, int64_t row)

@@ -104,7 +104,7 @@ static err load_models(stage *s)
     TRY(load_adapter(&s->adapter, &to, o->adapter, &s->unet.config, true));
     s->models = (step_models){.unet = &s->unet, .adapter = &s->adapter};
     noise_schedule_make(&s->models.schedule, s->memory, &scheduler);
-    parameters_list(&s->parameters, s->memory, &s->adapter);
+    parameters_list(&s->parameters, s->memory, &s->adapter, NULL);
     return optimizer_new(&s->optimizer, s->memory, o->dev, s->parameters.trained, s->parameters.trained_count,
                          s->recipe.how);
 }

@@ -36,6 +36,32 @@ static err compare_configs(run *r, const char *folder)
     return run_config_resumes(before, r->config, r->options->allow_change, r->options->allowed);
 }
 
+/* Whether a step folder lies in this run's folder, by whatever path. */
+static bool is_own(const run *r, const char *folder)
+{
+    char *parent = path_join(folder, ".."), *a = realpath(parent, NULL), *b = realpath(r->config->output.dir, NULL);
+    bool same = a && b && !strcmp(a, b);
+    free(parent);
+    free(a);
+    free(b);
+    return same;
+}
+
+/* Going on from another run's step in a folder that has steps of its own would mix the two. */
+static err check_folder(run *r, const char *folder)
+{
+    char *newest = NULL;
+    int found = 0;
+    if (is_own(r, folder))
+        return OK;
+    TRY(checkpoint_newest(&newest, &found, r->config->output.dir, NULL));
+    free(newest);
+    if (found)
+        return err_set(E_USAGE, "--resume %s belongs to another run, and output.dir %s holds %d checkpoint%s of its own; name another "
+                                "output.dir, or go on with --resume auto", folder, r->config->output.dir, found, found > 1 ? "s" : "");
+    return OK;
+}
+
 err resume_find(char **folder, int64_t *step, run *r)
 {
     const char *how = r->options->resume;
@@ -55,6 +81,8 @@ err resume_find(char **folder, int64_t *step, run *r)
     err e = checkpoint_verify(step, *folder);
     if (e == OK)
         e = compare_configs(r, *folder);
+    if (e == OK)
+        e = check_folder(r, *folder);
     if (e != OK) {
         free(*folder);
         *folder = NULL;
@@ -62,14 +90,48 @@ err resume_find(char **folder, int64_t *step, run *r)
     return e;
 }
 
+static bool is_allowed(const run *r, const char *key)
+{
+    for (int i = 0; i < r->options->allowed; i++)
+        if (!strcmp(r->options->allow_change[i], key))
+            return true;
+    return false;
+}
+
+/* The weights of a checkpoint mean something on the UNet that they were trained on alone. */
+static err check_base(const run *r, const char *folder)
+{
+    char *path = path_join(folder, "adapter.safetensors");
+    safetensors *s = NULL;
+    err e = err_as(safetensors_open(&s, path), E_CHECKPOINT);
+    const char *base = e == OK ? safetensors_metadata(s, "base") : NULL;
+    if (base && strcmp(base, r->base)) {
+        if (is_allowed(r, "model.base"))
+            log_warning(r->log, "%s was trained on another UNet than that of %s", path, r->config->model.base);
+        else
+            e = err_set(E_CHECKPOINT, "%s was trained on another UNet (%.12s) than that of %s (%.12s); give that model.base, or add "
+                                      "--allow-change model.base", path, base, r->config->model.base, r->base);
+    }
+    safetensors_close(s);
+    free(path);
+    return e;
+}
+
 err resume_load(run *r, const char *folder)
 {
     arena memory = {0};
     checkpoint c = run_checkpoint(r, &memory);
-    err e = checkpoint_load(&c, folder);
-    r->step = c.step;
-    arena_free(&memory);
+    err e = check_base(r, folder);
     if (e == OK)
+        e = checkpoint_load(&c, folder);
+    r->step = c.step;
+    r->skips = c.skips;
+    arena_free(&memory);
+    TRY(e);
+    if (is_own(r, folder))
         log_info(r->log, "resumed from %s", folder);
-    return e;
+    else
+        log_info(r->log, "resumed from %s of another run: same settings and base model; its step %" PRId64 " goes on in %s", folder,
+                 r->step, r->config->output.dir);
+    return OK;
 }

@@ -68,6 +68,9 @@ static err load_models(run *r)
     scheduler_config scheduler;
     log_info(r->log, "loading %s", c->model.base);
     TRY(scheduler_config_load(&scheduler, c->model.base));
+    if (c->train.timesteps[1] > scheduler.train_timesteps)
+        return err_set(E_CONFIG, "train.timesteps: [%" PRId64 ", %" PRId64 "] goes beyond the %" PRId64 " of the model's scheduler",
+                       c->train.timesteps[0], c->train.timesteps[1], scheduler.train_timesteps);
     noise_schedule_make(&r->schedule, &r->memory, &scheduler);
     TRY(encoders_open(&r->encoders, r->dev, DT_F32, c->model.base, c->model.image_encoder,
                       ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
@@ -86,11 +89,12 @@ static err load_models(run *r)
 static err make_optimizer(run *r)
 {
     const run_config *c = r->config;
-    parameters_list(&r->parameters, &r->memory, &r->adapter);
-    adamw how = {.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
-                 .weight_decay = c->optimizer.weight_decay};
-    return optimizer_new(&r->optimizer, &r->memory, r->dev, r->parameters.trained,
-                         r->parameters.trained_count, how);
+    parameters *p = &r->parameters;
+    parameters_list(p, &r->memory, &r->adapter, c);
+    TRY(optimizer_new(&r->optimizer, &r->memory, r->dev, p->trained, p->trained_count, parameters_adamw(c)));
+    if (!(c->train.ema > 0))
+        return OK;
+    return average_new(&r->average, &r->memory, r->dev, p->trained, p->trained_count, c->train.ema);
 }
 
 checkpoint run_checkpoint(run *r, arena *memory)
@@ -101,8 +105,8 @@ checkpoint run_checkpoint(run *r, arena *memory)
         .phrase_width = z->phrase_width, .ff_width = z->hidden_width, .cross_width = z->out_width, .pairs = r->adapter.pairs,
         .dummy_tokens = ADAPTER_DUMMY_TOKENS,
     };
-    checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = r->optimizer, .config = r->config_text,
-                    .step = r->step};
+    checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = r->optimizer,
+                    .average = r->average, .config = r->config_text, .step = r->step, .skips = r->skips};
     c.metadata_count = adapter_file_metadata(&c.metadata, memory, &sizes, r->base, arena_print(memory, "%" PRId64, r->step));
     return c;
 }
@@ -153,6 +157,7 @@ void run_close(run *r)
     if (r->batches.config)
         batch_source_close(&r->batches);
     ag_free(r->graph);
+    average_free(r->average);
     optimizer_free(r->optimizer);
     adapter_release(&r->adapter);
     unet_release(&r->unet);

@@ -3,6 +3,7 @@
 #define MSD_TRAIN_RUN_H
 
 #include "infer/noise_schedule.h"
+#include "train/average.h"
 #include "train/batch_source.h"
 #include "train/checkpoint.h"
 #include "train/parameters.h"
@@ -24,9 +25,11 @@ typedef struct run {
     noise_schedule       schedule;
     parameters           parameters;
     optimizer           *optimizer;
+    average             *average;      /* NULL: off */
     char                 base[65];     /* fingerprint of the UNet */
     batch_source         batches;
     int64_t              step;         /* done so far */
+    skip_counts          skips;
 } run;
 
 /* Reads and checks everything, takes the folder, loads the models, and brings the state to the step to go on from.

@@ -63,8 +63,10 @@ static const char *number(char text[32], double value)
 
 err run_log_write(file_log *log, const step_record *r)
 {
-    char loss[32], norm[32], lr[32], seconds[32], line[256];
-    snprintf(line, sizeof line, "{\"step\": %" PRId64 ", \"loss\": %s, \"grad_norm\": %s, \"lr\": %s, \"seconds\": %s}",
-             r->step, number(loss, r->loss), number(norm, r->grad_norm), number(lr, r->lr), number(seconds, r->seconds));
+    char loss[32], norm[32], lr[32], wait[32], seconds[32], rate[32], line[512];
+    snprintf(line, sizeof line, "{\"step\": %" PRId64 ", \"loss\": %s, \"grad_norm\": %s, \"lr\": %s, \"skipped\": %" PRId64
+             ", \"seconds\": %s, \"wait\": %s, \"images_per_second\": %s}", r->step, number(loss, r->loss),
+             number(norm, r->grad_norm), number(lr, r->lr), r->skipped, number(seconds, r->seconds), number(wait, r->wait),
+             number(rate, r->images_per_second));
     return file_log_line(log, line);
 }

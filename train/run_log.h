@@ -12,7 +12,10 @@ typedef struct step_record {
     double  loss;      /* mean over all samples of the step */
     double  grad_norm; /* before clipping */
     double  lr;
+    double  wait;      /* seconds spent waiting for batches */
     double  seconds;   /* wall time of the step */
+    double  images_per_second;
+    int64_t skipped;   /* steps of the run without an update, this one included */
 } step_record;
 
 /* Opens `path` for appending after the lines of steps 1..last_step; later lines, and one that a crash

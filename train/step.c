@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 /* (B,1,1,1) of a per-timestep coefficient, for broadcasting over the latents. */
 static tensor *per_sample(ag *g, const char *name, const float *by_timestep, const batch *b)
@@ -11,11 +12,40 @@ static tensor *per_sample(ag *g, const char *name, const float *by_timestep, con
     return ag_input(g, name, DT_F32, DIMS(b->B, 1, 1, 1), value, DT_F32);
 }
 
-static tensor *noisy_latents(ag *g, const noise_schedule *s, const batch *b, tensor *noise)
+static tensor *noisy_latents(ag *g, const noise_schedule *s, const batch *b, tensor *latents, tensor *noise)
 {
-    tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
     return ag_add(g, ag_mul(g, latents, per_sample(g, "sqrt(alpha_bar)", s->signal, b)),
                   ag_mul(g, noise, per_sample(g, "sqrt(1-alpha_bar)", s->noise, b)));
+}
+
+/* What the model is to answer: the noise, or v. */
+static tensor *target_of(ag *g, const noise_schedule *s, const batch *b, tensor *latents, tensor *noise)
+{
+    if (s->prediction == PREDICT_EPSILON)
+        return noise;
+    tensor *share = ag_mul(g, latents, per_sample(g, "sqrt(1-alpha_bar)", s->noise, b));
+    return ag_add(g, ag_mul(g, noise, per_sample(g, "sqrt(alpha_bar)", s->signal, b)), ag_scale(g, share, -1.0f));
+}
+
+/* The square root of a sample's weight: on both sides of the squared error. */
+static tensor *root_weights(ag *g, const step_models *m, const batch *b)
+{
+    const noise_schedule *s = &m->schedule;
+    float *root = ARENA_ARRAY(ag_arena(g), float, b->B);
+    for (int64_t i = 0; i < b->B; i++) {
+        double signal = (double)s->alpha_bar[(int64_t)b->timesteps[i]], snr = signal / (1 - signal);
+        double weight = fmin(snr, m->min_snr) / (s->prediction == PREDICT_V ? snr + 1 : snr);
+        root[i] = (float)sqrt(weight);
+    }
+    return ag_input(g, "sqrt(weight)", DT_F32, DIMS(b->B, 1, 1, 1), root, DT_F32);
+}
+
+static tensor *loss_of(ag *g, const step_models *m, const batch *b, tensor *answer, tensor *target)
+{
+    if (!(m->min_snr > 0))
+        return ag_mse(g, answer, target);
+    tensor *root = root_weights(g, m, b);
+    return ag_mse(g, ag_mul(g, answer, root), ag_mul(g, target, root));
 }
 
 /* (B,S*N,X): the subjects' tokens, by the same resampler that generate runs. */
@@ -33,7 +63,7 @@ static tensor *subject_tokens(ag *g, const ms_adapter *a, const batch *b)
     return tokens ? ag_reshape(g, tokens, DIMS(b->B, b->S * tokens->dim[1], tokens->dim[2])) : NULL;
 }
 
-static tensor *predict_noise(ag *g, const step_models *m, const batch *b, tensor *noisy)
+static tensor *ask_model(ag *g, const step_models *m, const batch *b, tensor *noisy)
 {
     unet_inputs in = {
         .sample = noisy,
@@ -66,15 +96,16 @@ err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, con
 {
     TRY(check_batch(m, b));
     tensor *noise = ag_input(g, "noise", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->noise, DT_F32);
-    tensor *predicted = predict_noise(g, m, b, noisy_latents(g, &m->schedule, b, noise));
-    tensor *mean = ag_mse(g, predicted, noise);
+    tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
+    tensor *answer = ask_model(g, m, b, noisy_latents(g, &m->schedule, b, latents, noise));
+    tensor *mean = loss_of(g, m, b, answer, target_of(g, &m->schedule, b, latents, noise));
     tensor *share = accumulation > 1 ? ag_scale(g, mean, 1.0f / (float)accumulation) : mean;
     err e = ag_status(g);
     float value = 0;
     if (e == OK)
         e = tensor_download(&value, DT_F32, mean);
     if (e == OK && noise_pred)
-        e = tensor_download(noise_pred, DT_F32, predicted);
+        e = tensor_download(noise_pred, DT_F32, answer);
     if (e == OK)
         e = ag_backward(g, share);
     ag_reset(g);

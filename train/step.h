@@ -1,5 +1,6 @@
 /* One training step's arithmetic: from encoder outputs to the loss and the gradients.
- * Loss: mean squared error between predicted and true noise (facts: nothing else in the reference). */
+ * Loss: mean squared error between predicted and true noise (facts: nothing else in the reference), or, of a model that
+ * predicts v, between predicted and true v = sqrt(alpha_bar) noise - sqrt(1-alpha_bar) latents (Salimans & Ho, 2022). */
 #ifndef MSD_TRAIN_STEP_H
 #define MSD_TRAIN_STEP_H
 
@@ -25,10 +26,12 @@ typedef struct step_models {
     const unet       *unet;
     const ms_adapter *adapter;
     noise_schedule    schedule;
+    double            min_snr; /* gamma: each sample's part of the loss is weighed by min(snr, gamma)/snr, of v by
+                                  min(snr, gamma)/(snr+1) (Hang et al., 2023; as diffusers trains); 0: not */
 } step_models;
 
 /* Forward and backward of one micro-batch: gradients of loss/accumulation are added into the trainable
- * tensors. *loss is the micro-batch's mean. noise_pred (B,h,w,C) may be NULL. The graph g is reset.
+ * tensors. *loss is the micro-batch's mean. noise_pred (B,h,w,C) (the model's answer) may be NULL. The graph g is reset.
  * Without subjects (S = 0) the adapter takes no part and no gradient is written.
  * E_SHAPE when the batch does not fit the models. */
 err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);

@@ -63,6 +63,8 @@ err cpu_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a
 err cpu_sum_squares(device *d, double *out, const tensor *x);
 err cpu_adamw(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
               double beta1, double beta2, double eps, double decay, int64_t step);
+err cpu_adamw8(device *d, tensor *p, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
+               float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step);
 
 /* ---- element types: the floating tensors of one call are all f32 or all bf16 ----
  * First line of a primitive that knows both:

@@ -48,6 +48,7 @@ static const primitives cpu_primitives = {
     .mse_backward = cpu_mse_backward,
     .sum_squares = cpu_sum_squares,
     .adamw = cpu_adamw,
+    .adamw8 = cpu_adamw8,
 };
 
 static void close_cpu(device *d)

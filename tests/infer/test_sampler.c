@@ -157,7 +157,7 @@ static void euler_is_diffusers(void **state)
     fixture *f = *state;
     size_t   i;
     json_t  *one;
-    assert_int_equal(json_array_size(f->cases), 16);
+    assert_int_equal(json_array_size(f->cases), 19);
     json_array_foreach(f->cases, i, one)
         run_case(f, json_string_value(json_object_get(one, "name")), json_string_value(json_object_get(one, "config")),
                  json_integer_value(json_object_get(one, "steps")));
@@ -193,8 +193,8 @@ static void configs_are_held_to_what_is_computed(void **state)
     static const struct {
         const char *text, *part;
     } wrong[] = {
-        {"{\"prediction_type\": \"v_prediction\"}",
-         "prediction_type: found \"v_prediction\", this version supports: epsilon"},
+        {"{\"prediction_type\": \"sample\"}",
+         "prediction_type: found \"sample\", this version supports: epsilon, v_prediction"},
         {"{\"beta_schedule\": \"squaredcos_cap_v2\"}", "beta_schedule"},
         {"{\"use_karras_sigmas\": true}", "use_karras_sigmas: found true"},
         {"{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr"},

@@ -24,6 +24,7 @@ CONFIGS = {
     "sdxl": (SDXL, [1, 2, 3, 8, 30, 999, 1000]),
     "trailing": (dict(SDXL, timestep_spacing="trailing"), [1, 2, 7, 30]),
     "linspace": (dict(SDXL, timestep_spacing="linspace"), [1, 2, 7, 30]),
+    "v": (dict(SDXL, prediction_type="v_prediction"), [1, 8, 30]),
     "linear": (dict(SDXL, beta_schedule="linear", beta_start=0.0001, beta_end=0.02, num_train_timesteps=200, steps_offset=0), [6]),
 }
 SEEDS = [0, 1, 42, 2**32 + 1, 123456789012345]

@@ -59,13 +59,13 @@ static void state_open(state *s, int seed, int64_t rows)
         assert_int_equal(e, OK);
         t->needs_grad = i < TRAINED;
         fill(t, shapes[i].name, seed, 1);
-        s->tensor[i] = (parameter){shapes[i].name, t};
+        s->tensor[i] = (parameter){.name = shapes[i].name, .t = t, .rate = 1};
     }
     float *first = s->tensor[0].t->data;
     first[1] = -0.0f;
     first[2] = 1e-45f;
     first[3] = -FLT_MAX;
-    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01}), OK);
+    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, false}), OK);
     for (int i = 0; i < TRAINED; i++) {
         fill(s->o->m[i], shapes[i].name, seed + 100, 1e-3f);
         fill(s->o->v[i], shapes[i].name, seed + 200, 1e-30f);

@@ -124,7 +124,16 @@ static void test_mistakes(void **state)
         {"train: {stepz: 8}", "train.stepz: unknown key; did you mean train.steps?"},
         {"trian: {steps: 8}", "trian: unknown key; did you mean train?"},
         {"train: 8", "train: found 8, expected a map of keys"},
-        {"train: {ema: 0.999}", "does not have averaged weights"},
+        {"train: {part: unet}", "train.part: found unet, expected all, resampler or kv"},
+        {"train: {timesteps: [0, 0]}", "train.timesteps: found [0, 0], expected two whole numbers, the first below the second"},
+        {"train: {timesteps: [0.5, 9]}", "train.timesteps: found [0.5, 9]"},
+        {"train: {timesteps: [-1, 9]}", "train.timesteps: found -1"},
+        {"train: {timesteps: some}", "train.timesteps: found some"},
+        {"train: {min_snr: -5}", "train.min_snr: found -5"},
+        {"train: {noise_offset: 11}", "train.noise_offset: found 11"},
+        {"train: {max_bad_steps: 0}", "train.max_bad_steps: found 0"},
+        {"optimizer: {lr_kv: 0}", "optimizer.lr_kv: found 0"},
+        {"optimizer: {decay_norms: some}", "expected off or on"},
         {"train: {ema: 2}", "train.ema: found 2, expected a number from"},
         {"train: {memory: 20GiB}", "does not have a memory limit"},
         {"train: {activation_checkpointing: on}", "does not have activation checkpointing"},
@@ -134,7 +143,7 @@ static void test_mistakes(void **state)
         {"optimizer: {lr: 1e400}", "optimizer.lr: found 1e400"},
         {"optimizer: {betas: [0.9, 1.0]}", "optimizer.betas: found 1.0"},
         {"optimizer: {betas: 0.9}", "a list of 2 numbers"},
-        {"optimizer: {kind: sgd}", "optimizer.kind: found sgd, expected adamw"},
+        {"optimizer: {kind: sgd}", "optimizer.kind: found sgd, expected adamw or adamw8bit"},
         {"optimizer: {schedule: cosin}", "did you mean cosine?"},
         {"optimizer: {schedule: linear, warmup: 10000}", "optimizer.warmup: found 10000, expected fewer than"},
         {"output: {samples: jobs.jsonl}", "does not have pictures while training"},
@@ -245,8 +254,9 @@ static void test_written_and_read_again(void **state)
     run_config *c =
         load(&p,
              "model: {base: \"s d:x #l\", image_encoder: 'b\"G', adapter: ../a.bin}\ndata: {manifest: x/../d.jsonl}\n"
-             "optimizer: {lr: 3e-5, betas: [0.85, 0.995], schedule: cosine, warmup: 7}\ntrain: {steps: 50, seed: "
-             "9223372036854775807}\n",
+             "optimizer: {lr: 3e-5, betas: [0.85, 0.995], schedule: cosine, warmup: 7, kind: "
+             "adamw8bit, lr_kv: 2e-5, decay_norms: off}\ntrain: {steps: 50, seed: 9223372036854775807, ema: 0.9999, part: kv, "
+             "timesteps: [200, 1000], min_snr: 5, noise_offset: 0.05, max_bad_steps: 3}\n",
              NULL);
     assert_int_equal(p.errors, 0);
     char *text = run_config_text(&memory, c);
@@ -257,6 +267,10 @@ static void test_written_and_read_again(void **state)
     assert_int_equal(run_config_load(&again, &memory, &p, path, NULL, 0), OK);
     assert_string_equal(run_config_text(&memory, again), text);
     assert_int_equal(again->train.seed, INT64_MAX);
+    assert_true(again->train.timesteps[0] == 200 && again->train.timesteps[1] == 1000 && again->train.part == TRAIN_KV);
+    assert_true(again->train.ema == 0.9999 && again->train.min_snr == 5 && again->train.noise_offset == 0.05);
+    assert_true(again->optimizer.kind == OPTIMIZER_ADAMW8BIT && again->optimizer.lr_kv == 2e-5 && !again->optimizer.decay_norms);
+    assert_true(again->optimizer.lr_resampler == 0);
     assert_true(again->optimizer.lr == 3e-5);
     assert_int_equal(run_config_resumes(c, again, NULL, 0), OK);
     assert_non_null(strstr(text, "data:\n"));

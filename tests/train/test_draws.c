@@ -86,13 +86,41 @@ static void timesteps_cover_the_range(void **state)
     assert_int_not_equal(draw_timestep(5, 1, 0, 1 << 30), draw_timestep(6, 1, 0, 1 << 30));
 }
 
+/* The same noise with and without: what is added is one number a channel, N(0, offset^2), another for each sample. */
+static void an_offset_shifts_whole_channels(void **state)
+{
+    (void)state;
+    enum { PLANE = 9, CHANNELS = 4, SAMPLES = 500 };
+    double sum = 0, squares = 0;
+    float last = 0;
+    for (int sample = 0; sample < SAMPLES; sample++) {
+        float plain[PLANE * CHANNELS], moved[PLANE * CHANNELS];
+        draw_noise(plain, 3, 1, sample, PLANE, CHANNELS, 0);
+        draw_noise(moved, 3, 1, sample, PLANE, CHANNELS, 0.5);
+        for (int i = 0; i < PLANE * CHANNELS; i++) {
+            float shift = moved[i % CHANNELS] - plain[i % CHANNELS], here = moved[i] - plain[i];
+            assert_true(here - shift < 1e-6f && shift - here < 1e-6f);
+        }
+        for (int c = 0; c < CHANNELS; c++) {
+            float shift = moved[c] - plain[c];
+            assert_true(shift != last);
+            last = shift;
+            sum += (double)shift;
+            squares += (double)(shift * shift);
+        }
+    }
+    int n = SAMPLES * CHANNELS; /* 5 standard deviations of the mean and of the variance at n = 2000 */
+    assert_true(sum / n < 0.056 && sum / n > -0.056);
+    assert_true(squares / n > 0.21 && squares / n < 0.29);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_visits_each_sample_once_an_epoch),
         cmocka_unit_test(order_does_not_depend_on_where_one_starts),
         cmocka_unit_test(drops_have_their_rates),
-        cmocka_unit_test(timesteps_cover_the_range),
+        cmocka_unit_test(timesteps_cover_the_range), cmocka_unit_test(an_offset_shifts_whole_channels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,14 +55,18 @@ static void digits_are_enough_to_compare_runs(void **state)
     remove(path);
     file_log *log;
     assert_int_equal(run_log_open(&log, path, 0), OK);
-    step_record r = {.step = 1, .loss = 0.123456789012, .grad_norm = 1.0 / 3, .lr = 1e-4, .seconds = 2};
+    step_record r = {.step = 1, .loss = 0.123456789012, .grad_norm = 1.0 / 3, .lr = 1e-4, .seconds = 2,
+                     .wait = 0.25, .images_per_second = 4};
     assert_int_equal(run_log_write(log, &r), OK);
     r.step = 2;
     r.loss = 0.0 / 0.0;
+    r.skipped = 1;
     assert_int_equal(run_log_write(log, &r), OK);
     file_log_close(log);
-    expect("{\"step\": 1, \"loss\": 0.123456789012, \"grad_norm\": 0.333333333333, \"lr\": 0.0001, \"seconds\": 2}\n"
-           "{\"step\": 2, \"loss\": null, \"grad_norm\": 0.333333333333, \"lr\": 0.0001, \"seconds\": 2}\n");
+    expect("{\"step\": 1, \"loss\": 0.123456789012, \"grad_norm\": 0.333333333333, \"lr\": 0.0001, \"skipped\": 0, \"seconds\": 2, "
+           "\"wait\": 0.25, \"images_per_second\": 4}\n"
+           "{\"step\": 2, \"loss\": null, \"grad_norm\": 0.333333333333, \"lr\": 0.0001, \"skipped\": 1, \"seconds\": 2, "
+           "\"wait\": 0.25, \"images_per_second\": 4}\n");
 }
 
 int main(void)

@@ -330,10 +330,10 @@ static void trainer_open(trainer *t, golden *g)
     assert_int_equal(load_adapter(&t->adapter, &to, adapter, &t->unet.config, true), OK);
     t->models = (step_models){.unet = &t->unet, .adapter = &t->adapter};
     noise_schedule_make(&t->models.schedule, &t->memory, &scheduler);
-    parameters_list(&t->parameters, &t->memory, &t->adapter);
+    parameters_list(&t->parameters, &t->memory, &t->adapter, NULL);
     assert_int_equal(t->parameters.count, t->parameters.trained_count + 1);
     const parameters *p = &t->parameters;
-    adamw             how = {0.9, 0.999, 1e-8, 0.01};
+    adamw             how = {0.9, 0.999, 1e-8, 0.01, false};
     assert_int_equal(optimizer_new(&t->optimizer, &t->memory, t->dev, p->trained, p->trained_count, how), OK);
     read_batch(&t->batch, g);
 }

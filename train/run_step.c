@@ -1,0 +1,86 @@
+#include "train/run_step.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/progress.h"
+
+enum { NAMED_SAMPLES = 32 };
+
+/* The samples of a step, for messages; the arena's. */
+typedef struct sample_names {
+    arena       memory;
+    const char *text;
+    int64_t     count;
+} sample_names;
+
+static void name_samples(sample_names *n, const run *r)
+{
+    for (int64_t i = 0; i < r->batches.batch.B; i++, n->count++)
+        if (n->count < NAMED_SAMPLES)
+            n->text = arena_print(&n->memory, "%s%s%" PRId64, n->text, n->count ? ", " : "", r->batches.chosen[i]->line);
+}
+
+static err accumulate(step_record *record, sample_names *names, run *r)
+{
+    const run_config *c = r->config;
+    step_models models = {.unet = &r->unet, .adapter = &r->adapter, .schedule = r->schedule, .min_snr = c->train.min_snr};
+    int64_t parts = c->train.accumulation;
+    for (int64_t micro = 0; micro < parts; micro++) {
+        double part = 0, asked = clock_seconds();
+        TRY(batch_source_make(&r->batches, record->step, micro));
+        record->wait += clock_seconds() - asked;
+        name_samples(names, r);
+        if (r->options->dump_batches)
+            TRY(batch_source_dump(&r->batches, r->options->dump_batches, record->step, micro));
+        TRY(train_step(&part, NULL, r->graph, &models, &r->batches.batch, parts));
+        record->loss += part / (double)parts;
+    }
+    return OK;
+}
+
+static err skip(run *r, const step_record *s, const sample_names *names)
+{
+    arena text = {0};
+    const char *more = names->count > NAMED_SAMPLES ? arena_print(&text, " and %" PRId64 " more", names->count - NAMED_SAMPLES) : "";
+    const char *what = arena_print(&text, "step %" PRId64 ": loss %g, gradient norm %g, of the samples in lines %s%s of %s", s->step,
+                                   s->loss, s->grad_norm, names->text, more, r->dataset.path);
+    r->skips.all++;
+    r->skips.in_a_row++;
+    err e = OK;
+    if (r->skips.in_a_row < r->config->train.max_bad_steps)
+        log_warning(r->log, "%s: the update is skipped (%" PRId64 " in a row, train.max_bad_steps is %" PRId64 ")", what,
+                    r->skips.in_a_row, r->config->train.max_bad_steps);
+    else
+        e = err_set(E_NUMERIC, "%s; that is %" PRId64 " such step%s in a row (train.max_bad_steps); the last checkpoint stays; lower "
+                               "optimizer.lr or look at the samples", what, r->skips.in_a_row, r->skips.in_a_row > 1 ? "s" : "");
+    arena_free(&text);
+    return e;
+}
+
+static err update(run *r, const step_record *s)
+{
+    TRY(optimizer_update(r->optimizer, s->grad_norm, r->config->train.max_grad_norm, s->lr));
+    r->skips.in_a_row = 0;
+    return r->average ? average_update(r->average) : OK;
+}
+
+err run_step(step_record *record, run *r)
+{
+    double started = clock_seconds();
+    sample_names names = {.text = ""};
+    *record = (step_record){.step = r->step + 1, .lr = schedule_rate(run_config_schedule(r->config), r->step + 1)};
+    optimizer_begin(r->optimizer);
+    err e = accumulate(record, &names, r);
+    if (e == OK)
+        e = optimizer_norm(&record->grad_norm, r->optimizer);
+    if (e == OK)
+        e = isfinite(record->loss) && isfinite(record->grad_norm) ? update(r, record) : skip(r, record, &names);
+    arena_free(&names.memory);
+    TRY(e);
+    r->step = record->step;
+    record->skipped = r->skips.all;
+    record->seconds = clock_seconds() - started;
+    record->images_per_second = (double)(r->config->train.batch_size * r->config->train.accumulation) / record->seconds;
+    return OK;
+}

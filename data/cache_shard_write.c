@@ -90,7 +90,7 @@ static err compose(void **bytes, size_t *size, const char *path, const cache_ent
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
     *bytes = NULL;
     if (access >= 0 && H5Pset_fapl_core(access, GROW_BYTES, false) >= 0 &&
-        H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) >= 0)
+        H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) >= 0) /* of later ones the image is broken in 1.10 */
         file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     shard_release(access, -1, -1);
     if (file < 0)

@@ -66,6 +66,8 @@ static err add_file(weights *w, const char *path)
 {
     w->file = heap_grow(w->file, (w->files + 1) * sizeof *w->file);
     TRY(tensor_file_open(&w->file[w->files], path));
+    w->file_path = heap_grow(w->file_path, (w->files + 1) * sizeof *w->file_path);
+    w->file_path[w->files] = arena_copy_string(&w->memory, path);
     add_all(w, w->file[w->files++].tensors);
     return OK;
 }
@@ -234,6 +236,7 @@ void weights_close(weights *w)
     for (size_t i = 0; i < w->files; i++)
         tensor_file_close(&w->file[i]);
     free(w->file);
+    free(w->file_path);
     arena_free(&w->memory);
     free(w);
 }

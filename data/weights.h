@@ -9,6 +9,7 @@ typedef struct weights {
     weight_source source; /* what model/ is handed: &w->source */
     tensor_table  all;    /* the tensors of all shards */
     tensor_file  *file;   /* files of them */
+    const char  **file_path; /* (files) */
     size_t        files;
     char         *path;   /* of the file or index that was opened */
     arena         memory;

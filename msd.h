@@ -70,8 +70,8 @@ msd_generate_options msd_generate_defaults(void);
 int msd_generate(const msd_generate_options *o);
 
 /* Writes an adapter file from a step folder, a run folder (its newest step) or an adapter file.
- * The form follows dst's ending: .safetensors or .bin. dtype NULL: as stored. */
-int msd_export(const char *dst, const char *src, const char *dtype);
+ * The form follows dst's ending: .safetensors or .bin. dtype NULL: as stored. ema: the averaged weights of a step. */
+int msd_export(const char *dst, const char *src, const char *dtype, bool ema);
 /* Tensors, shapes, dtypes, metadata, and what kind of model it seems to be. */
 int msd_inspect(const char *path, bool json, FILE *out);
 

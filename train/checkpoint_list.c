@@ -82,7 +82,21 @@ err checkpoint_newest(char **folder, int *found, const char *run, logger *log)
     return OK;
 }
 
-err checkpoint_export_source(char **out, const char *source, logger *log)
+/* The averaged weights beside those that *path stands for. */
+static err choose_average(char **path)
+{
+    char *folder = *path, *file = path_join(folder, "ema.safetensors");
+    bool found = file_exists(file);
+    err e = found ? OK : err_set(E_CHECKPOINT, "%s: holds no averaged weights (ema.safetensors); only steps of a run with train.ema have "
+                                               "them; leave --ema away", folder);
+    *path = found ? file : NULL;
+    if (!found)
+        free(file);
+    free(folder);
+    return e;
+}
+
+err checkpoint_export_source(char **out, const char *source, bool ema, logger *log)
 {
     char *manifest = path_join(source, "manifest.json");
     bool is_step = file_exists(manifest);
@@ -98,7 +112,7 @@ err checkpoint_export_source(char **out, const char *source, logger *log)
         return err_set(E_CHECKPOINT, "%s: none of its %d step folders is whole; see the warnings above", source, found);
     if (!*out)
         *out = path_join("", source);
-    return OK;
+    return ema ? choose_average(out) : OK;
 }
 
 void checkpoint_rotate(const char *run, int64_t keep, int64_t good)

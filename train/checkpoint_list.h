@@ -16,8 +16,9 @@ err checkpoint_newest(char **folder, int *found, const char *run, logger *log);
 void checkpoint_sweep(const char *run);
 
 /* What to export when `source` is named: a step folder with a manifest is verified (E_CHECKPOINT), of a run folder it is the newest
- * whole step (as checkpoint_newest; E_CHECKPOINT when it has steps but none is whole); anything else is itself. Caller frees. */
-err checkpoint_export_source(char **out, const char *source, logger *log);
+ * whole step (as checkpoint_newest; E_CHECKPOINT when it has steps but none is whole); anything else is itself. ema: the file with its averaged weights
+ * instead (E_CHECKPOINT when it has none). Caller frees. */
+err checkpoint_export_source(char **out, const char *source, bool ema, logger *log);
 
 /* Removes all but the newest `keep` step folders; `good`, the one just verified, always stays. keep 0: removes none. */
 void checkpoint_rotate(const char *run, int64_t keep, int64_t good);

@@ -132,14 +132,14 @@ int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_
 
 /* ---- files ---- */
 
-int msd_export(const char *dst, const char *src, const char *dtype_text)
+int msd_export(const char *dst, const char *src, const char *dtype_text, bool ema)
 {
     logger log = logger_start(false);
     stored_type type;
     char *whole = NULL;
     err e = parse_stored_type(&type, dtype_text, STORED_TYPE_COUNT);
     if (e == OK)
-        e = checkpoint_export_source(&whole, src, &log);
+        e = checkpoint_export_source(&whole, src, ema, &log);
     if (e == OK)
         e = adapter_export(dst, whole, type);
     free(whole);

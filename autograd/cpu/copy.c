@@ -1,16 +1,47 @@
 /* Moving and converting: host to device and back, fills, and copies between strided tensors of any two types. */
 #include <string.h>
 
-#include "autograd/cpu/clones.h"
 #include "autograd/cpu/conv_layout.h"
 #include "autograd/cpu/cpu.h"
-#include "base/half.h"
+#include "autograd/cpu/element.h"
+
+/* ---- runs of neighbours ---- */
+
+CPU_CLONES static void widen_bf16(float *restrict to, const uint16_t *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = bf16_to_f32(from[i]);
+}
 
 CPU_CLONES static void widen_f16(float *restrict to, const uint16_t *restrict from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         to[i] = f16_to_f32(from[i]);
 }
+
+CPU_CLONES static void f16_to_bf16(uint16_t *restrict to, const uint16_t *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = f32_to_bf16(f16_to_f32(from[i]));
+}
+
+CPU_CLONES static void narrow_bf16(uint16_t *restrict to, const float *restrict from, int64_t n, bool add)
+{
+    if (add)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = f32_to_bf16(bf16_to_f32(to[i]) + from[i]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i] = f32_to_bf16(from[i]);
+}
+
+CPU_CLONES static void add_f32(float *restrict to, const float *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+/* ---- elements `step` apart ---- */
 
 /* Widens n elements of `type`, `step` elements apart, into f32. */
 static void load(float *restrict to, const void *from, dtype type, int64_t step, int64_t n)
@@ -25,8 +56,11 @@ static void load(float *restrict to, const void *from, dtype type, int64_t step,
             to[i] = f[i * step];
         break;
     case DT_BF16:
-        for (int64_t i = 0; i < n; i++)
-            to[i] = bf16_to_f32(h[i * step]);
+        if (step == 1)
+            widen_bf16(to, h, n);
+        else
+            for (int64_t i = 0; i < n; i++)
+                to[i] = bf16_to_f32(h[i * step]);
         break;
     case DT_F16:
         if (step == 1)
@@ -52,7 +86,7 @@ static void load(float *restrict to, const void *from, dtype type, int64_t step,
     }
 }
 
-/* Narrows n f32 into elements of `type`, `step` apart; `add` accumulates (f32 and bf16). */
+/* Narrows n f32 into elements of `type`, `step` apart; `add` accumulates (f32 and bf16 only). */
 static void store(void *to, dtype type, int64_t step, const float *restrict from, int64_t n, bool add)
 {
     float *f = to;
@@ -62,12 +96,18 @@ static void store(void *to, dtype type, int64_t step, const float *restrict from
     CHECK(!add || type == DT_F32 || type == DT_BF16, "accumulating into %s", dtype_name(type));
     switch (type) {
     case DT_F32:
-        for (int64_t i = 0; i < n; i++)
-            f[i * step] = (add ? f[i * step] : 0.0f) + from[i];
+        if (step == 1 && add)
+            add_f32(f, from, n);
+        else
+            for (int64_t i = 0; i < n; i++)
+                f[i * step] = (add ? f[i * step] : 0.0f) + from[i];
         break;
     case DT_BF16:
-        for (int64_t i = 0; i < n; i++)
-            h[i * step] = f32_to_bf16((add ? bf16_to_f32(h[i * step]) : 0.0f) + from[i]);
+        if (step == 1)
+            narrow_bf16(h, from, n, add);
+        else
+            for (int64_t i = 0; i < n; i++)
+                h[i * step] = f32_to_bf16((add ? bf16_to_f32(h[i * step]) : 0.0f) + from[i]);
         break;
     case DT_F16:
         for (int64_t i = 0; i < n; i++)
@@ -86,6 +126,26 @@ static void store(void *to, dtype type, int64_t step, const float *restrict from
     }
 }
 
+/* Elements of any type of `bytes` bytes, as they are. */
+static void move(void *to, int64_t to_step, const void *from, int64_t from_step, int64_t n, size_t bytes)
+{
+    uint16_t *to2 = to;
+    uint32_t *to4 = to;
+    const uint16_t *from2 = from;
+    const uint32_t *from4 = from;
+    if (to_step == 1 && from_step == 1)
+        memcpy(to, from, (size_t)n * bytes);
+    else if (bytes == 4)
+        for (int64_t i = 0; i < n; i++)
+            to4[i * to_step] = from4[i * from_step];
+    else if (bytes == 2)
+        for (int64_t i = 0; i < n; i++)
+            to2[i * to_step] = from2[i * from_step];
+    else
+        for (int64_t i = 0; i < n; i++)
+            ((char *)to)[i * to_step] = ((const char *)from)[i * from_step];
+}
+
 enum { PIECE = 1024 };
 
 /* n elements from one type and step to another. Equal types are moved as they are: NaN bits and large i32 stay. */
@@ -93,44 +153,74 @@ static void convert(void *to, dtype to_type, int64_t to_step, const void *from, 
                     int64_t n, bool add)
 {
     size_t to_bytes = dtype_bytes(to_type), from_bytes = dtype_bytes(from_type);
-    if (to_type == from_type && !add) {
-        if (to_step == 1 && from_step == 1) {
-            memcpy(to, from, (size_t)n * to_bytes);
-            return;
-        }
-        for (int64_t i = 0; i < n; i++)
-            memcpy((char *)to + (size_t)(i * to_step) * to_bytes,
-                   (const char *)from + (size_t)(i * from_step) * to_bytes, to_bytes);
-        return;
-    }
     float piece[PIECE];
-    for (int64_t i = 0; i < n; i += PIECE) {
-        int64_t m = n - i < PIECE ? n - i : PIECE;
-        load(piece, (const char *)from + (size_t)(i * from_step) * from_bytes, from_type, from_step, m);
-        store((char *)to + (size_t)(i * to_step) * to_bytes, to_type, to_step, piece, m, add);
+    if (to_type == from_type && !add) {
+        move(to, to_step, from, from_step, n, to_bytes);
+    } else if (to_type == DT_F32 && to_step == 1 && !add) {
+        load(to, from, from_type, from_step, n);
+    } else if (from_type == DT_F32 && from_step == 1) {
+        store(to, to_type, to_step, from, n, add);
+    } else if (from_type == DT_F16 && to_type == DT_BF16 && from_step == 1 && to_step == 1 && !add) {
+        f16_to_bf16(to, from, n);
+    } else {
+        for (int64_t i = 0; i < n; i += PIECE) {
+            int64_t m = n - i < PIECE ? n - i : PIECE;
+            load(piece, (const char *)from + (size_t)(i * from_step) * from_bytes, from_type, from_step, m);
+            store((char *)to + (size_t)(i * to_step) * to_bytes, to_type, to_step, piece, m, add);
+        }
     }
 }
 
 /* ---- strided tensors, row by row ---- */
 
-static int64_t row_length(const tensor *t)
-{
-    return t->ndim ? t->dim[t->ndim - 1] : 1;
-}
+/* Two tensors of one shape with their dimensions joined wherever both lie densely, so that rows are long. */
+typedef struct walk {
+    int     ndim; /* at least 1: the last is the row */
+    int64_t dim[TENSOR_MAX_DIM], to[TENSOR_MAX_DIM], from[TENSOR_MAX_DIM]; /* strides */
+    int64_t rows, pieces;                                               /* pieces of CPU_CHUNK in a row */
+} walk;
 
-static int64_t row_offset(const tensor *t, int64_t row)
+static walk walk_of(const tensor *y, const tensor *x)
 {
-    int64_t offset = 0;
-    for (int i = t->ndim - 2; i >= 0; i--) {
-        offset += row % t->dim[i] * t->stride[i];
-        row /= t->dim[i];
+    walk w = {.rows = 1};
+    for (int i = 0; i < x->ndim; i++) {
+        if (x->dim[i] == 1)
+            continue;
+        int last = w.ndim - 1;
+        if (w.ndim && w.to[last] == y->stride[i] * y->dim[i] && w.from[last] == x->stride[i] * x->dim[i]) {
+            w.dim[last] *= x->dim[i];
+            w.to[last] = y->stride[i];
+            w.from[last] = x->stride[i];
+        } else {
+            w.dim[w.ndim] = x->dim[i];
+            w.to[w.ndim] = y->stride[i];
+            w.from[w.ndim++] = x->stride[i];
+        }
     }
-    return offset;
+    if (!w.ndim) {
+        w.dim[0] = w.to[0] = w.from[0] = 1;
+        w.ndim = 1;
+    }
+    for (int i = 0; i < w.ndim - 1; i++)
+        w.rows *= w.dim[i];
+    w.pieces = (w.dim[w.ndim - 1] + CPU_CHUNK - 1) / CPU_CHUNK;
+    return w;
 }
 
-static int64_t row_step(const tensor *t)
+/* Piece `t` of all: where it begins in both, and its length. */
+static int64_t piece_of(int64_t *to, int64_t *from, const walk *w, int64_t t)
 {
-    return t->ndim ? t->stride[t->ndim - 1] : 1;
+    int last = w->ndim - 1;
+    int64_t start = t % w->pieces * CPU_CHUNK, row = t / w->pieces, left = w->dim[last] - start;
+    *to = start * w->to[last];
+    *from = start * w->from[last];
+    for (int i = last - 1; i >= 0; i--) {
+        int64_t index = row % w->dim[i];
+        row /= w->dim[i];
+        *to += index * w->to[i];
+        *from += index * w->from[i];
+    }
+    return left < CPU_CHUNK ? left : CPU_CHUNK;
 }
 
 static void *element(const tensor *t, int64_t offset)
@@ -141,17 +231,16 @@ static void *element(const tensor *t, int64_t offset)
 err cpu_copy(device *d, tensor *y, const tensor *x, bool add)
 {
     CHECK(tensor_same_shape(y, x), "copy of %s into %s: other shape", x->name, y->name);
-    int64_t n = tensor_count(x), length = row_length(x), rows = length ? n / length : 0;
-    if (tensor_contiguous(x) && tensor_contiguous(y)) {
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-        for (int64_t i = 0; i < n; i += CPU_CHUNK)
-            convert(element(y, i), y->type, 1, element(x, i), x->type, 1, n - i < CPU_CHUNK ? n - i : CPU_CHUNK, add);
+    int64_t n = tensor_count(x);
+    if (!n)
         return OK;
+    walk w = walk_of(y, x);
+    int last = w.ndim - 1;
+#pragma omp parallel for num_threads(d->threads) schedule(static) if (n > CPU_CHUNK)
+    for (int64_t t = 0; t < w.rows * w.pieces; t++) {
+        int64_t to, from, length = piece_of(&to, &from, &w, t);
+        convert(element(y, to), y->type, w.to[last], element(x, from), x->type, w.from[last], length, add);
     }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int64_t r = 0; r < rows; r++)
-        convert(element(y, row_offset(y, r)), y->type, row_step(y), element(x, row_offset(x, r)), x->type, row_step(x),
-                length, add);
     return OK;
 }
 
@@ -160,7 +249,7 @@ err cpu_upload(device *d, tensor *y, const void *host, dtype type)
     CHECK(tensor_contiguous(y), "upload into the strided %s", y->name);
     int64_t n = tensor_count(y);
     size_t bytes = dtype_bytes(type);
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->threads) schedule(static) if (n > CPU_CHUNK)
     for (int64_t i = 0; i < n; i += CPU_CHUNK) {
         int64_t m = n - i < CPU_CHUNK ? n - i : CPU_CHUNK;
         const char *from = (const char *)host + (size_t)i * bytes;
@@ -168,10 +257,11 @@ err cpu_upload(device *d, tensor *y, const void *host, dtype type)
             convert(element(y, i), y->type, 1, from, type, 1, m, false);
             continue;
         }
-        for (int64_t j = 0; j < m; j++) { /* files promise no alignment */
-            _Alignas(8) char one[8];
-            memcpy(one, from + (size_t)j * bytes, bytes);
-            convert(element(y, i + j), y->type, 1, one, type, 1, 1, false);
+        _Alignas(64) char aligned[PIECE * sizeof(float)]; /* files promise no alignment */
+        for (int64_t j = 0; j < m; j += PIECE) {
+            int64_t length = m - j < PIECE ? m - j : PIECE;
+            memcpy(aligned, from + (size_t)j * bytes, (size_t)length * bytes);
+            convert(element(y, i + j), y->type, 1, aligned, type, 1, length, false);
         }
     }
     return OK;
@@ -200,15 +290,14 @@ static void fill_run(tensor *y, int64_t offset, int64_t step, float value, int64
 
 err cpu_fill(device *d, tensor *y, float value)
 {
-    int64_t n = tensor_count(y), length = row_length(y), rows = length ? n / length : 0;
-    if (tensor_contiguous(y)) {
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-        for (int64_t i = 0; i < n; i += CPU_CHUNK)
-            fill_run(y, i, 1, value, n - i < CPU_CHUNK ? n - i : CPU_CHUNK);
+    int64_t n = tensor_count(y);
+    if (!n)
         return OK;
+    walk w = walk_of(y, y);
+#pragma omp parallel for num_threads(d->threads) schedule(static) if (n > CPU_CHUNK)
+    for (int64_t t = 0; t < w.rows * w.pieces; t++) {
+        int64_t to, from, length = piece_of(&to, &from, &w, t);
+        fill_run(y, to, w.to[w.ndim - 1], value, length);
     }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int64_t r = 0; r < rows; r++)
-        fill_run(y, row_offset(y, r), row_step(y), value, length);
     return OK;
 }

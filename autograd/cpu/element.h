@@ -10,7 +10,7 @@
  *         CPU_BOTH(triple, y, x, n);
  *     }
  *
- * CPU_BOTH calls the kernel with the constant true or false, so that each loop is compiled for one type and vectorises:
+ * CPU_BOTH reads the variable bf16 and calls the kernel with the constant true or false, so that each loop is compiled for one type and vectorises:
  * bf16 is widened by a shift and rounded to nearest even by integer arithmetic, the same bits on every machine. */
 #ifndef MSD_AUTOGRAD_CPU_ELEMENT_H
 #define MSD_AUTOGRAD_CPU_ELEMENT_H
@@ -36,7 +36,6 @@ CPU_INLINE void cpu_put(void *y, int64_t i, float value, bool bf16)
         ((float *)y)[i] = value;
 }
 
-/* Calls a kernel whose last argument is a constant bool; the variable is called bf16. */
 #define CPU_BOTH(kernel, ...)       \
     do {                            \
         if (bf16)                   \

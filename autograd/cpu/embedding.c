@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/cpu/cpu.h"
+#include "autograd/cpu/element.h"
 
 static err check_ids(const tensor *ids, int64_t rows)
 {
@@ -17,25 +18,26 @@ static err check_ids(const tensor *ids, int64_t rows)
 
 err cpu_embedding(device *d, tensor *y, const tensor *table, const tensor *ids)
 {
-    TRY(cpu_need_f32("embedding", table));
+    bool bf16;
+    TRY(cpu_one_type(&bf16, "embedding", CPU_TENSORS(table, y)));
     TRY(check_ids(ids, table->dim[0]));
     const int32_t *id = ids->data;
-    const float   *from = table->data;
-    float         *to = y->data;
     int64_t        width = table->dim[1], count = tensor_count(ids);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t i = 0; i < count; i++)
-        memcpy(to + i * width, from + id[i] * width, (size_t)width * sizeof(float));
+        memcpy(cpu_at(y->data, i * width, bf16), cpu_at(table->data, id[i] * width, bf16),
+               (size_t)width * dtype_bytes(table->type));
     return OK;
 }
 
 /* Threads share the columns, so that rows that occur twice are summed in the order of the ids. */
 err cpu_embedding_dtable(device *d, tensor *dtable, const tensor *dy, const tensor *ids, bool add)
 {
-    TRY(cpu_need_f32("embedding_dtable", dy));
+    bool bf16;
+    TRY(cpu_one_type(&bf16, "embedding_dtable", CPU_TENSORS(dy)));
+    TRY(cpu_need_f32("embedding_dtable", dtable));
     TRY(check_ids(ids, dtable->dim[0]));
     const int32_t *id = ids->data;
-    const float   *from = dy->data;
     float         *to = dtable->data;
     int64_t        width = dtable->dim[1], count = tensor_count(ids), block = 64;
     if (!add)
@@ -44,7 +46,7 @@ err cpu_embedding_dtable(device *d, tensor *dtable, const tensor *dy, const tens
     for (int64_t start = 0; start < width; start += block)
         for (int64_t i = 0; i < count; i++)
             for (int64_t j = start; j < width && j < start + block; j++)
-                to[id[i] * width + j] += from[i * width + j];
+                to[id[i] * width + j] += cpu_get(dy->data, i * width + j, bf16);
     return OK;
 }
 

@@ -1,276 +1,384 @@
-/* Group norm over NHWC: rows are positions, a row has all channels. Sums run per channel over fixed chunks of rows in
- * f64, then over the chunks in order, then over the group's channels: the same bits for any number of threads. */
+/* Group norm over NHWC: rows are positions, a row has all channels. Each channel is summed over fixed chunks of rows, as
+ * distances from a value in its middle, so that f32 sums of a few rows at a time do; those are added up in f64, the
+ * chunks in order, then the group's channels: the same bits for any number of threads. */
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
-#include "autograd/cpu/clones.h"
 #include "autograd/cpu/cpu.h"
+#include "autograd/cpu/element.h"
 #include "autograd/cpu/exp.h"
 
-enum { CHUNK_ROWS = 256 };
+enum { RUN = 16, CHUNKS = 32, BLOCK = 256, SAMPLED = 64 };
 
 typedef struct layout {
-    int64_t batch, rows, channels, groups, per_group, chunks;
+    int64_t batch, rows, channels, groups, per_group;
+    int64_t chunk_rows, chunks; /* at most CHUNKS of whole runs of rows */
+    bool    bf16, silu;
 } layout;
 
-static layout layout_of(const tensor *x, int groups)
+static layout layout_of(const tensor *x, int groups, bool silu, bool bf16)
 {
-    layout l = {.batch = x->dim[0], .channels = x->dim[x->ndim - 1], .groups = groups};
+    layout l = {.batch = x->dim[0], .channels = x->dim[x->ndim - 1], .groups = groups, .silu = silu, .bf16 = bf16};
     l.rows = tensor_count_from(x, 1) / (l.channels ? l.channels : 1);
     l.per_group = l.channels / groups;
-    l.chunks = (l.rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    l.chunk_rows = ((l.rows + CHUNKS - 1) / CHUNKS + RUN - 1) / RUN * RUN;
+    l.chunks = l.rows ? (l.rows + l.chunk_rows - 1) / l.chunk_rows : 0;
     return l;
 }
 
-static int64_t rows_of_chunk(const layout *l, int64_t chunk)
+/* A chunk of the work: sample s, rows [row, row + rows). */
+typedef struct chunk {
+    int64_t s, row, rows;
+} chunk;
+
+static chunk chunk_of(const layout *l, int64_t task)
 {
-    int64_t left = l->rows - chunk * CHUNK_ROWS;
-    return left < CHUNK_ROWS ? left : CHUNK_ROWS;
+    chunk c = {.s = task / l->chunks, .row = task % l->chunks * l->chunk_rows};
+    c.rows = l->rows - c.row < l->chunk_rows ? l->rows - c.row : l->chunk_rows;
+    return c;
+}
+
+/* Where a chunk begins in a tensor like x. */
+static void *chunk_at(const tensor *x, const layout *l, chunk c)
+{
+    return cpu_at(x->data, (c.s * l->rows + c.row) * l->channels, l->bf16);
+}
+
+/* What all rows of a sample share; each (channels), f32. */
+typedef struct channel_tables {
+    float *center;                /* about the middle of x's values, without vec */
+    float *shift, *factor;        /* mean - vec, rstd w; in the backward rstd alone */
+    float *w, *b, *mean_g, *mean_gx;
+} channel_tables;
+enum { TABLES = 7 };
+
+typedef struct workspace {
+    void   *memory;
+    size_t  bytes;
+    double *part;   /* (batch, chunks, 2, channels) */
+    float  *tables; /* (batch, TABLES, channels) */
+} workspace;
+
+static err workspace_get(device *d, workspace *space, const layout *l)
+{
+    size_t doubles = (size_t)(l->batch * l->chunks * 2 * l->channels), floats = (size_t)(l->batch * TABLES * l->channels);
+    space->bytes = doubles * sizeof(double) + floats * sizeof(float);
+    TRY(d->memory->get(d->memory, &space->memory, space->bytes, LIFE_SCRATCH));
+    space->part = space->memory;
+    space->tables = (float *)(void *)(space->part + doubles);
+    return OK;
+}
+
+static channel_tables tables_of(const workspace *space, const layout *l, int64_t s)
+{
+    int64_t n = l->channels;
+    float  *t = space->tables + s * TABLES * n;
+    return (channel_tables){t, t + n, t + 2 * n, t + 3 * n, t + 4 * n, t + 5 * n, t + 6 * n};
+}
+
+static float vec_at(const tensor *vec, const layout *l, int64_t s, int64_t c)
+{
+    return vec ? cpu_get(vec->data, s * l->channels + c, l->bf16) : 0.0f;
 }
 
 /* ---- statistics ---- */
 
-CPU_CLONES static void add_moments(double *restrict sum, double *restrict square, const float *restrict x,
-                                   const float *restrict vec, int64_t n)
+/* center (n) = mean of `rows` rows that lie `step` elements apart */
+CPU_INLINE void rows_averaged(float *restrict center, const void *restrict x, int64_t rows, int64_t step, int64_t n,
+                              bool bf16)
 {
-    for (int64_t c = 0; c < n; c++) {
-        double v = (double)x[c] + (vec ? (double)vec[c] : 0.0);
-        sum[c] += v;
-        square[c] += v * v;
-    }
-}
-
-static void chunk_moments(double *part, const layout *l, const float *x, const float *vec, int64_t rows)
-{
-    for (int64_t i = 0; i < 2 * l->channels; i++)
-        part[i] = 0;
+    for (int64_t c = 0; c < n; c++)
+        center[c] = 0.0f;
     for (int64_t r = 0; r < rows; r++)
-        add_moments(part, part + l->channels, x + r * l->channels, vec, l->channels);
+        for (int64_t c = 0; c < n; c++)
+            center[c] += cpu_get(x, r * step + c, bf16);
+    for (int64_t c = 0; c < n; c++)
+        center[c] /= (float)rows;
 }
 
-/* Sums of `part` (chunks, 2, channels) over chunks and the channels of a group. */
-static void group_sums(double out[2], const layout *l, const double *part, int64_t group)
+/* One far value among those looked at would make every distance from the center far: so many are looked at. */
+CPU_CLONES static void average_rows(float *restrict center, const void *restrict x, const layout *l)
 {
-    out[0] = out[1] = 0;
-    for (int64_t c = group * l->per_group; c < (group + 1) * l->per_group; c++) {
-        for (int64_t k = 0; k < l->chunks; k++) {
-            out[0] += part[2 * k * l->channels + c];
-            out[1] += part[(2 * k + 1) * l->channels + c];
+    bool bf16 = l->bf16;
+    int64_t rows = l->rows < SAMPLED ? l->rows : SAMPLED;
+    CPU_BOTH(rows_averaged, center, x, rows, l->rows / rows * l->channels, l->channels);
+}
+
+/* sum, square (n) += over the rows, x - center and its square */
+CPU_INLINE void moments(double *restrict sum, double *restrict square, const void *restrict x,
+                        const float *restrict center, int64_t rows, int64_t step, int64_t n, bool bf16)
+{
+    float s[BLOCK], q[BLOCK];
+    for (int64_t first = 0; first < rows; first += RUN) {
+        for (int64_t c = 0; c < n; c++)
+            s[c] = q[c] = 0.0f;
+        for (int64_t r = first; r < rows && r < first + RUN; r++) {
+            for (int64_t c = 0; c < n; c++) {
+                float v = cpu_get(x, r * step + c, bf16) - center[c];
+                s[c] += v;
+                q[c] += v * v;
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            sum[c] += (double)s[c];
+            square[c] += (double)q[c];
         }
     }
 }
 
-static void write_statistics(float *mean, float *rstd, const layout *l, const double *part, float eps)
+CPU_CLONES static void chunk_moments(double *restrict part, const void *restrict x, const float *restrict center,
+                                     int64_t rows, int64_t channels, bool bf16)
 {
-    double n = (double)(l->rows * l->per_group);
+    for (int64_t c = 0; c < channels; c += BLOCK) {
+        int64_t n = channels - c < BLOCK ? channels - c : BLOCK;
+        CPU_BOTH(moments, part + c, part + channels + c, cpu_at(x, c, bf16), center + c, rows, channels, n);
+    }
+}
+
+/* The chunks' parts (chunks, 2, channels) of a sample, added into the first. */
+static void add_chunks(double *part, const layout *l)
+{
+    int64_t n = 2 * l->channels;
+    for (int64_t k = 1; k < l->chunks; k++)
+        for (int64_t c = 0; c < n; c++)
+            part[c] += part[k * n + c];
+}
+
+static void write_statistics(float *mean, float *rstd, const layout *l, const double *part, const float *center,
+                             const tensor *vec, int64_t s, float eps)
+{
+    double rows = (double)l->rows, n = rows * (double)l->per_group;
     for (int64_t g = 0; g < l->groups; g++) {
-        double sums[2];
-        group_sums(sums, l, part, g);
-        double m = sums[0] / n, variance = sums[1] / n - m * m;
+        double sum = 0, square = 0;
+        for (int64_t c = g * l->per_group; c < (g + 1) * l->per_group; c++) {
+            double at = (double)center[c] + (double)vec_at(vec, l, s, c), moved = part[c];
+            sum += rows * at + moved;
+            square += rows * at * at + 2 * at * moved + part[l->channels + c];
+        }
+        double m = sum / n, variance = square / n - m * m;
         mean[g] = (float)m;
-        rstd[g] = (float)(1.0 / sqrt((variance > 0 ? variance : 0) + (double)eps));
+        rstd[g] = (float)(1.0 / sqrt((variance < 0 ? 0 : variance) + (double)eps)); /* NaN stays */
     }
 }
 
 /* ---- forward ---- */
 
-CPU_CLONES static void group_normalise(float *restrict y, const float *restrict x, const float *restrict shift,
-                                 const float *restrict factor, const float *restrict b, int64_t n, int silu)
+CPU_INLINE void normalised(void *restrict y, const void *restrict x, const channel_tables *t, int64_t rows, int64_t n,
+                           bool silu, bool bf16)
 {
-    if (silu) {
+    const float *restrict shift = t->shift, *restrict factor = t->factor, *restrict b = t->b;
+    for (int64_t r = 0; r < rows; r++) {
+        void *restrict to = cpu_at(y, r * n, bf16);
+        const void *restrict from = cpu_at(x, r * n, bf16);
         for (int64_t c = 0; c < n; c++) {
-            float v = (x[c] - shift[c]) * factor[c] + b[c];
-            y[c] = v / (1.0f + cpu_exp(-v));
+            float v = (cpu_get(from, c, bf16) - shift[c]) * factor[c] + b[c];
+            cpu_put(to, c, silu ? v / (1.0f + cpu_exp(-v)) : v, bf16);
         }
-    } else {
-        for (int64_t c = 0; c < n; c++)
-            y[c] = (x[c] - shift[c]) * factor[c] + b[c];
     }
 }
 
-/* Per channel of one sample: shift = mean - vec, factor = rstd w. */
-static void channel_factors(float *shift, float *factor, const layout *l, const float *mean, const float *rstd,
-                            const float *vec, const float *w)
+CPU_CLONES static void group_normalise(void *restrict y, const void *restrict x, const channel_tables *t, int64_t rows,
+                                       int64_t n, bool silu, bool bf16)
+{
+    if (silu)
+        CPU_BOTH(normalised, y, x, t, rows, n, true);
+    else
+        CPU_BOTH(normalised, y, x, t, rows, n, false);
+}
+
+/* shift = mean - vec; factor = rstd w; w and b as f32. */
+static void fill_tables(channel_tables *t, const layout *l, const float *mean, const float *rstd, const tensor *vec,
+                        const tensor *w, const tensor *b, int64_t s)
 {
     for (int64_t c = 0; c < l->channels; c++) {
         int64_t g = c / l->per_group;
-        shift[c] = mean[g] - (vec ? vec[c] : 0.0f);
-        factor[c] = rstd[g] * w[c];
+        t->w[c] = cpu_get(w->data, c, l->bf16);
+        t->b[c] = cpu_get(b->data, c, l->bf16);
+        t->shift[c] = mean[g] - vec_at(vec, l, s, c);
+        t->factor[c] = rstd[g] * t->w[c];
     }
-}
-
-static const float *sample_of(const tensor *t, int64_t b, int64_t stride)
-{
-    return t ? (const float *)t->data + b * stride : NULL;
-}
-
-static err check_inputs(const tensor *x, const tensor *vec, const tensor *w, const tensor *b)
-{
-    TRY(cpu_need_f32("group_norm", x));
-    TRY(cpu_need_f32("group_norm", vec));
-    TRY(cpu_need_f32("group_norm", w));
-    return cpu_need_f32("group_norm", b);
 }
 
 err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec,
                    const tensor *w, const tensor *b, int groups, float eps, bool silu)
 {
-    TRY(check_inputs(x, vec, w, b));
-    layout l = layout_of(x, groups);
-    int64_t C = l.channels, plane = l.rows * C, tasks = l.batch * l.chunks;
-    size_t part_bytes = (size_t)(tasks * 2 * C) * sizeof(double);
-    size_t factor_bytes = (size_t)(l.batch * 2 * C) * sizeof(float);
-    void *part_memory = NULL, *factor_memory = NULL;
-    TRY(d->memory->get(d->memory, &part_memory, part_bytes, LIFE_SCRATCH));
-    err e = d->memory->get(d->memory, &factor_memory, factor_bytes, LIFE_SCRATCH);
-    double *part = part_memory;
-    float *factors = factor_memory;
-    if (e == OK) {
-#pragma omp parallel num_threads(d->threads)
-        {
+    bool bf16;
+    TRY(cpu_one_type(&bf16, "group_norm", CPU_TENSORS(x, vec, w, b, y)));
+    layout l = layout_of(x, groups, silu, bf16);
+    int64_t C = l.channels, tasks = l.batch * l.chunks;
+    workspace space;
+    TRY(workspace_get(d, &space, &l));
+#pragma omp parallel num_threads(d->threads) if (tensor_count(x) > CPU_CHUNK)
+    {
 #pragma omp for schedule(static)
-            for (int64_t t = 0; t < tasks; t++) {
-                int64_t s = t / l.chunks, k = t % l.chunks;
-                chunk_moments(part + t * 2 * C, &l, sample_of(x, s, plane) + k * CHUNK_ROWS * C, sample_of(vec, s, C),
-                              rows_of_chunk(&l, k));
-            }
+        for (int64_t s = 0; s < l.batch; s++)
+            average_rows(tables_of(&space, &l, s).center, chunk_at(x, &l, (chunk){s, 0, 0}), &l);
 #pragma omp for schedule(static)
-            for (int64_t s = 0; s < l.batch; s++) {
-                float *m = (float *)mean->data + s * groups, *r = (float *)rstd->data + s * groups;
-                write_statistics(m, r, &l, part + s * l.chunks * 2 * C, eps);
-                channel_factors(factors + s * 2 * C, factors + (s * 2 + 1) * C, &l, m, r, sample_of(vec, s, C),
-                                w->data);
-            }
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < l.batch * l.rows; i++) {
-                const float *f = factors + i / l.rows * 2 * C;
-                group_normalise((float *)y->data + i * C, (const float *)x->data + i * C, f, f + C, b->data, C, silu);
-            }
+        for (int64_t t = 0; t < tasks; t++) {
+            chunk k = chunk_of(&l, t);
+            double *part = space.part + t * 2 * C;
+            memset(part, 0, (size_t)(2 * C) * sizeof *part);
+            chunk_moments(part, chunk_at(x, &l, k), tables_of(&space, &l, k.s).center, k.rows, C, bf16);
         }
-        d->memory->put(d->memory, factor_memory, factor_bytes, LIFE_SCRATCH);
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < l.batch; s++) {
+            channel_tables t = tables_of(&space, &l, s);
+            float *m = (float *)mean->data + s * groups, *r = (float *)rstd->data + s * groups;
+            double *part = space.part + s * l.chunks * 2 * C;
+            add_chunks(part, &l);
+            write_statistics(m, r, &l, part, t.center, vec, s, eps);
+            fill_tables(&t, &l, m, r, vec, w, b, s);
+        }
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tasks; t++) {
+            chunk k = chunk_of(&l, t);
+            channel_tables tables = tables_of(&space, &l, k.s);
+            group_normalise(chunk_at(y, &l, k), chunk_at(x, &l, k), &tables, k.rows, C, silu, bf16);
+        }
     }
-    d->memory->put(d->memory, part_memory, part_bytes, LIFE_SCRATCH);
-    return e;
+    d->memory->put(d->memory, space.memory, space.bytes, LIFE_SCRATCH);
+    return OK;
 }
 
 /* ---- backward ---- */
 
-/* The gradient before SiLU and the normalised value of one element. */
-static inline float before_silu(float dy, float xhat, float w, float b, int silu)
+/* The gradient before SiLU of one element. */
+static inline float before_silu(float dy, float xhat, float w, float b, bool silu)
 {
-    if (!silu)
-        return dy;
     float v = xhat * w + b, s = 1.0f / (1.0f + cpu_exp(-v));
-    return dy * s * (1.0f + v * (1.0f - s));
+    return silu ? dy * s * (1.0f + v * (1.0f - s)) : dy;
 }
 
-typedef struct row_inputs { /* per channel of one sample */
-    const float *shift, *rstd, *w, *b;
-    int          silu;
-} row_inputs;
-
-/* sum += dz w, square += dz w xhat */
-CPU_CLONES static void add_gradient_sums(double *restrict sum, double *restrict square, const float *restrict dy,
-                                         const float *restrict x, const row_inputs *in, int64_t n)
+/* sum += g, square += g xhat, with g = dz w; channels [first, first + n) */
+CPU_INLINE void gradient_moments(double *restrict sum, double *restrict square, const void *restrict dy,
+                                 const void *restrict x, const channel_tables *t, int64_t rows, int64_t step,
+                                 int64_t first, int64_t n, bool silu, bool bf16)
 {
-    const float *shift = in->shift, *rstd = in->rstd, *w = in->w, *b = in->b;
-    int silu = in->silu;
-    for (int64_t c = 0; c < n; c++) {
-        float xhat = (x[c] - shift[c]) * rstd[c];
-        float g = before_silu(dy[c], xhat, w[c], b[c], silu) * w[c];
-        sum[c] += (double)g;
-        square[c] += (double)(g * xhat);
-    }
-}
-
-/* dx (+)= rstd (g - mean(g) - xhat mean(g xhat)) */
-CPU_CLONES static void group_write_dx(float *restrict dx, const float *restrict dy, const float *restrict x,
-                                const row_inputs *in, const float *restrict mean_g, const float *restrict mean_gx,
-                                float keep, int64_t n)
-{
-    const float *shift = in->shift, *rstd = in->rstd, *w = in->w, *b = in->b;
-    int silu = in->silu;
-    for (int64_t c = 0; c < n; c++) {
-        float xhat = (x[c] - shift[c]) * rstd[c];
-        float g = before_silu(dy[c], xhat, w[c], b[c], silu) * w[c];
-        dx[c] = (keep == 0.0f ? 0.0f : dx[c]) + rstd[c] * (g - mean_g[c] - xhat * mean_gx[c]);
-    }
-}
-
-/* table of one sample: shift, rstd, mean_g, mean_gx, each (channels) */
-enum { TABLE_ROWS = 4 };
-
-static void expand_statistics(float *table, const layout *l, const float *mean, const float *rstd, const float *vec)
-{
-    for (int64_t c = 0; c < l->channels; c++) {
-        table[c] = mean[c / l->per_group] - (vec ? vec[c] : 0.0f);
-        table[l->channels + c] = rstd[c / l->per_group];
-    }
-}
-
-static void expand_gradient_means(float *table, const layout *l, const double *part)
-{
-    double n = (double)(l->rows * l->per_group);
-    for (int64_t g = 0; g < l->groups; g++) {
-        double sums[2];
-        group_sums(sums, l, part, g);
-        for (int64_t c = g * l->per_group; c < (g + 1) * l->per_group; c++) {
-            table[2 * l->channels + c] = (float)(sums[0] / n);
-            table[3 * l->channels + c] = (float)(sums[1] / n);
+    const float *restrict shift = t->shift + first, *restrict rstd = t->factor + first;
+    const float *restrict w = t->w + first, *restrict b = t->b + first;
+    float s[BLOCK], q[BLOCK];
+    for (int64_t from = 0; from < rows; from += RUN) {
+        for (int64_t c = 0; c < n; c++)
+            s[c] = q[c] = 0.0f;
+        for (int64_t r = from; r < rows && r < from + RUN; r++) {
+            for (int64_t c = 0; c < n; c++) {
+                int64_t at = r * step + first + c;
+                float xhat = (cpu_get(x, at, bf16) - shift[c]) * rstd[c];
+                float g = before_silu(cpu_get(dy, at, bf16), xhat, w[c], b[c], silu) * w[c];
+                s[c] += g;
+                q[c] += g * xhat;
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            sum[c] += (double)s[c];
+            square[c] += (double)q[c];
         }
     }
 }
 
-static row_inputs inputs_of(const float *table, const layout *l, const tensor *w, const tensor *b, bool silu)
+CPU_CLONES static void chunk_gradient_moments(double *restrict part, const void *restrict dy, const void *restrict x,
+                                              const channel_tables *t, int64_t rows, int64_t channels, bool silu,
+                                              bool bf16)
 {
-    return (row_inputs){.shift = table, .rstd = table + l->channels, .w = w->data, .b = b->data, .silu = silu};
+    for (int64_t c = 0; c < channels; c += BLOCK) {
+        int64_t n = channels - c < BLOCK ? channels - c : BLOCK;
+        if (silu)
+            CPU_BOTH(gradient_moments, part + c, part + channels + c, dy, x, t, rows, channels, c, n, true);
+        else
+            CPU_BOTH(gradient_moments, part + c, part + channels + c, dy, x, t, rows, channels, c, n, false);
+    }
+}
+
+/* dx (+)= rstd (g - mean(g) - xhat mean(g xhat)) */
+CPU_INLINE void gradients(void *restrict dx, const void *restrict dy, const void *restrict x, const channel_tables *t,
+                          bool add, int64_t rows, int64_t n, bool silu, bool bf16)
+{
+    const float *restrict shift = t->shift, *restrict rstd = t->factor, *restrict w = t->w, *restrict b = t->b;
+    const float *restrict mean_g = t->mean_g, *restrict mean_gx = t->mean_gx;
+    for (int64_t r = 0; r < rows; r++) {
+        void *restrict to = cpu_at(dx, r * n, bf16);
+        const void *restrict slope = cpu_at(dy, r * n, bf16), *restrict from = cpu_at(x, r * n, bf16);
+        for (int64_t c = 0; c < n; c++) {
+            float xhat = (cpu_get(from, c, bf16) - shift[c]) * rstd[c];
+            float g = before_silu(cpu_get(slope, c, bf16), xhat, w[c], b[c], silu) * w[c];
+            cpu_put(to, c, (add ? cpu_get(to, c, bf16) : 0.0f) + rstd[c] * (g - mean_g[c] - xhat * mean_gx[c]), bf16);
+        }
+    }
+}
+
+CPU_CLONES static void group_write_dx(void *restrict dx, const void *restrict dy, const void *restrict x,
+                                      const channel_tables *t, bool add, int64_t rows, int64_t n, bool silu, bool bf16)
+{
+    if (silu)
+        CPU_BOTH(gradients, dx, dy, x, t, add, rows, n, true);
+    else
+        CPU_BOTH(gradients, dx, dy, x, t, add, rows, n, false);
+}
+
+static void expand_statistics(channel_tables *t, const layout *l, const tensor *mean, const tensor *rstd,
+                              const tensor *vec, const tensor *w, const tensor *b, int64_t s)
+{
+    const float *rs = (const float *)rstd->data + s * l->groups;
+    fill_tables(t, l, (const float *)mean->data + s * l->groups, rs, vec, w, b, s);
+    for (int64_t c = 0; c < l->channels; c++)
+        t->factor[c] = rs[c / l->per_group];
+}
+
+static void expand_gradient_means(channel_tables *t, const layout *l, const double *part)
+{
+    double n = (double)(l->rows * l->per_group);
+    for (int64_t g = 0; g < l->groups; g++) {
+        int64_t first = g * l->per_group, end = first + l->per_group;
+        double sum = 0, square = 0;
+        for (int64_t c = first; c < end; c++) {
+            sum += part[c];
+            square += part[l->channels + c];
+        }
+        for (int64_t c = first; c < end; c++) {
+            t->mean_g[c] = (float)(sum / n);
+            t->mean_gx[c] = (float)(square / n);
+        }
+    }
 }
 
 err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *vec, const tensor *w,
                       const tensor *b, const tensor *mean, const tensor *rstd, int groups, bool silu, bool add)
 {
-    TRY(check_inputs(x, vec, w, b));
-    TRY(cpu_need_f32("group_norm_dx", dy));
-    layout l = layout_of(x, groups);
-    int64_t C = l.channels, plane = l.rows * C, tasks = l.batch * l.chunks;
-    size_t part_bytes = (size_t)(tasks * 2 * C) * sizeof(double);
-    size_t table_bytes = (size_t)(l.batch * TABLE_ROWS * C) * sizeof(float);
-    void *part_memory = NULL, *table_memory = NULL;
-    TRY(d->memory->get(d->memory, &part_memory, part_bytes, LIFE_SCRATCH));
-    err e = d->memory->get(d->memory, &table_memory, table_bytes, LIFE_SCRATCH);
-    double *part = part_memory;
-    float *tables = table_memory;
-    if (e == OK) {
-#pragma omp parallel num_threads(d->threads)
-        {
+    bool bf16;
+    TRY(cpu_one_type(&bf16, "group_norm_dx", CPU_TENSORS(x, vec, w, b, dy, dx)));
+    layout l = layout_of(x, groups, silu, bf16);
+    int64_t C = l.channels, tasks = l.batch * l.chunks;
+    workspace space;
+    TRY(workspace_get(d, &space, &l));
+#pragma omp parallel num_threads(d->threads) if (tensor_count(x) > CPU_CHUNK)
+    {
 #pragma omp for schedule(static)
-            for (int64_t s = 0; s < l.batch; s++)
-                expand_statistics(tables + s * TABLE_ROWS * C, &l, sample_of(mean, s, groups),
-                                  sample_of(rstd, s, groups), sample_of(vec, s, C));
-#pragma omp for schedule(static)
-            for (int64_t t = 0; t < tasks; t++) {
-                int64_t s = t / l.chunks, first = t % l.chunks * CHUNK_ROWS;
-                row_inputs in = inputs_of(tables + s * TABLE_ROWS * C, &l, w, b, silu);
-                double *own = part + t * 2 * C;
-                for (int64_t i = 0; i < 2 * C; i++)
-                    own[i] = 0;
-                for (int64_t r = first; r < first + rows_of_chunk(&l, t % l.chunks); r++)
-                    add_gradient_sums(own, own + C, sample_of(dy, s, plane) + r * C, sample_of(x, s, plane) + r * C,
-                                      &in, C);
-            }
-#pragma omp for schedule(static)
-            for (int64_t s = 0; s < l.batch; s++)
-                expand_gradient_means(tables + s * TABLE_ROWS * C, &l, part + s * l.chunks * 2 * C);
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < l.batch * l.rows; i++) {
-                const float *table = tables + i / l.rows * TABLE_ROWS * C;
-                row_inputs in = inputs_of(table, &l, w, b, silu);
-                group_write_dx((float *)dx->data + i * C, (const float *)dy->data + i * C, (const float *)x->data + i * C,
-                         &in, table + 2 * C, table + 3 * C, add ? 1.0f : 0.0f, C);
-            }
+        for (int64_t s = 0; s < l.batch; s++) {
+            channel_tables t = tables_of(&space, &l, s);
+            expand_statistics(&t, &l, mean, rstd, vec, w, b, s);
         }
-        d->memory->put(d->memory, table_memory, table_bytes, LIFE_SCRATCH);
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tasks; t++) {
+            chunk k = chunk_of(&l, t);
+            channel_tables tables = tables_of(&space, &l, k.s);
+            double *part = space.part + t * 2 * C;
+            memset(part, 0, (size_t)(2 * C) * sizeof *part);
+            chunk_gradient_moments(part, chunk_at(dy, &l, k), chunk_at(x, &l, k), &tables, k.rows, C, silu, bf16);
+        }
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < l.batch; s++) {
+            channel_tables t = tables_of(&space, &l, s);
+            add_chunks(space.part + s * l.chunks * 2 * C, &l);
+            expand_gradient_means(&t, &l, space.part + s * l.chunks * 2 * C);
+        }
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tasks; t++) {
+            chunk k = chunk_of(&l, t);
+            channel_tables tables = tables_of(&space, &l, k.s);
+            group_write_dx(chunk_at(dx, &l, k), chunk_at(dy, &l, k), chunk_at(x, &l, k), &tables, add, k.rows, C, silu,
+                           bf16);
+        }
     }
-    d->memory->put(d->memory, part_memory, part_bytes, LIFE_SCRATCH);
-    return e;
+    d->memory->put(d->memory, space.memory, space.bytes, LIFE_SCRATCH);
+    return OK;
 }

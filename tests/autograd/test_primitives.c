@@ -307,15 +307,24 @@ static void test_erf(void **state)
     assert_true(isnan(cpu_erf(NAN)) && cpu_erf(0.0f) == 0.0f);
 }
 
-/* What this version cannot do is said, not computed wrongly. */
-static void test_other_types_are_refused(void **state)
+/* A call whose tensors are of several types is refused, not computed wrongly. */
+static void test_mixtures_are_refused(void **state)
 {
     (void)state;
-    world   w = open_world(1);
-    tensor *x = empty(&w, DT_BF16, DIMS(2, 4)), *y = empty(&w, DT_BF16, DIMS(2, 4)), *m = filled(&w, "w", DIMS(4, 4));
-    assert_int_equal(w.d->p->linear(w.d, y, x, m, NULL, NULL), E_DEVICE);
-    assert_non_null(strstr(err_message(), "cpu linear: t is bf16"));
-    assert_int_equal(w.d->p->unary(w.d, y, x, UNARY_SILU), E_DEVICE);
+    world             w = open_world(1);
+    const primitives *p = w.d->p;
+    tensor *x = empty(&w, DT_BF16, DIMS(2, 4)), *y = empty(&w, DT_BF16, DIMS(2, 4)), *f = filled(&w, "w", DIMS(2, 4));
+    tensor *h = empty(&w, DT_F16, DIMS(2, 4)), *c = filled(&w, "c", DIMS(4)), *m = empty(&w, DT_F32, DIMS(2));
+    assert_int_equal(p->unary(w.d, f, x, UNARY_SILU), E_DEVICE);
+    assert_string_equal(err_message(), "cpu unary: t is f32, t is bf16; expected one type for both; cast the inputs");
+    assert_int_equal(p->unary(w.d, h, h, UNARY_SILU), E_DEVICE);
+    assert_string_equal(err_message(), "cpu unary: t is f16, expected f32 or bf16; leave --dtype at auto");
+    assert_int_equal(p->add(w.d, y, x, f), E_DEVICE);
+    assert_int_equal(p->layer_norm(w.d, y, NULL, NULL, x, c, NULL, 1e-5f), E_DEVICE);
+    assert_int_equal(p->geglu(w.d, y, f), E_DEVICE);
+    assert_int_equal(p->mse(w.d, m, x, f), E_DEVICE);
+    assert_int_equal(p->reduce_to(w.d, x, f, NULL, false), E_DEVICE); /* a bf16 gradient of f32 */
+    assert_int_equal(p->reduce_to(w.d, f, x, NULL, false), OK);       /* a parameter's */
     close_world(&w);
 }
 
@@ -331,7 +340,7 @@ int main(void)
         cmocka_unit_test(test_threads_do_not_change_bits),
         cmocka_unit_test(test_reduce_to),
         cmocka_unit_test(test_erf),
-        cmocka_unit_test(test_other_types_are_refused),
+        cmocka_unit_test(test_mixtures_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,29 +107,35 @@ static err count_tokens(size_t *tokens, const tokenizer *t, const word_list *pro
     return OK;
 }
 
-/* The `mention`-th place (from 0) of one phrase. */
+/* The `mention`-th place (from 0) of one phrase: the number of its first word, or -1. */
+static int64_t place_of(size_t *length, const word_list *prompt, const char *phrase, int mention)
+{
+    word_list wanted = split(phrase);
+    int64_t at = -1;
+    for (size_t i = 0; i < prompt->count && at < 0; i++)
+        if (matches_at(prompt, i, &wanted) && mention-- == 0)
+            at = (int64_t)i;
+    *length = wanted.count;
+    free(wanted.item);
+    return at;
+}
+
 static err find_one(phrase_match *out, arena *owner, const tokenizer *t, const word_list *prompt, const size_t *tokens,
                     const char *phrase, int mention)
 {
-    word_list wanted = split(phrase);
-    err result = OK;
-    size_t start = 1;
+    size_t length, start = 1, count = 0;
+    int64_t at = place_of(&length, prompt, phrase, mention);
     *out = (phrase_match){.words = arena_copy_string(owner, phrase)};
-    for (size_t i = 0; i < prompt->count; i++) {
-        if (matches_at(prompt, i, &wanted) && mention-- == 0) {
-            word last = without_punctuation(prompt->item[i + wanted.count - 1]);
-            size_t count = 0;
-            result = tokenizer_count(&count, t, last.text, last.size);
-            for (size_t k = 0; k + 1 < wanted.count; k++)
-                count += tokens[i + k];
-            *out = (phrase_match){count > 0, (int)start, (int)(start + count),
-                                  joined(owner, prompt->item + i, wanted.count)};
-            break;
-        }
+    if (at < 0)
+        return OK;
+    for (int64_t i = 0; i < at; i++)
         start += tokens[i];
-    }
-    free(wanted.item);
-    return result;
+    word last = without_punctuation(prompt->item[(size_t)at + length - 1]);
+    TRY(tokenizer_count(&count, t, last.text, last.size));
+    for (size_t k = 0; k + 1 < length; k++)
+        count += tokens[(size_t)at + k];
+    *out = (phrase_match){count > 0, (int)start, (int)(start + count), joined(owner, prompt->item + at, length)};
+    return OK;
 }
 
 static int earlier_mentions(const char *const *phrases, int at)
@@ -154,4 +160,19 @@ err phrase_find(phrase_match *out, arena *owner, const tokenizer *t, const char 
     free(tokens);
     free(words.item);
     return result;
+}
+
+err phrase_words(const char **words, arena *owner, const char *prompt, const char *const *phrases, int count)
+{
+    TRY(clip_text_check(prompt, strlen(prompt)));
+    for (int i = 0; i < count; i++)
+        TRY(clip_text_check(phrases[i], strlen(phrases[i])));
+    word_list list = split(prompt);
+    for (int i = 0; i < count; i++) {
+        size_t length;
+        int64_t at = place_of(&length, &list, phrases[i], earlier_mentions(phrases, i));
+        words[i] = at < 0 ? arena_copy_string(owner, phrases[i]) : joined(owner, list.item + at, length);
+    }
+    free(list.item);
+    return OK;
 }

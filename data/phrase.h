@@ -26,4 +26,7 @@ typedef struct phrase_match {
 err phrase_find(phrase_match *out, arena *owner, const tokenizer *t, const char *prompt, const char *const *phrases,
                 int count);
 
+/* The words alone, without a tokenizer: words[i] for phrases[i]. E_FORMAT for what is not UTF-8. */
+err phrase_words(const char **words, arena *owner, const char *prompt, const char *const *phrases, int count);
+
 #endif

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Trains the reference implementation's modules on the batches of an msd run and compares the losses.
+"""Trains the reference implementation's modules on the batches of an msd run and compares losses and weights.
 
     msd train run.yaml --dump-batches dump --set train.steps=20
     python compare_train.py --model tiny --dump dump --run runs/one --reference MS-Diffusion
 
-MS-Diffusion is a checkout of the reference implementation. Prints the worst relative difference of
-the losses and of the weights after the last compared step; exits 1 when a loss differs by more than
---tolerance (1e-4: f32 sums in another order, amplified by AdamW's division over the steps).
+MS-Diffusion is a checkout of the reference implementation. Everything of the run's config that changes arithmetic is done
+here by torch and diffusers: AdamW with groups, clipping, accumulation, get_scheduler's rates, min-SNR weights, v-prediction,
+EMA. Prints the worst relative differences of the losses and, where the run saved that step, of every trained tensor and its
+average (norm of the difference over norm of the reference); exits 1 when one is above --tolerance (1e-4: f32 sums in another
+order, amplified by AdamW's division over the steps).
 """
 import argparse
 import glob
@@ -19,6 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 import reference_modules
+from diffusers.optimization import get_scheduler
 
 
 def build(args, state):
@@ -72,6 +75,43 @@ def predict(unet, resampler, dummy, batch, alphas_cumprod):
                 cross_attention_kwargs={"boxes": boxes, "phrase_idxes": torch.zeros(B, max(S, 1), 2, dtype=torch.long)}).sample
 
 
+def groups(names, config):
+    """torch's parameter groups: (tensors, rate, decay) by part and kind, of what is trained."""
+    o, out = config["optimizer"], {}
+    for name, p in names.items():
+        part = "resampler" if name.startswith("image_proj.") else "kv"
+        if config["train"]["part"] not in ("all", part):
+            p.requires_grad_(False)
+            continue
+        rate = float(o["lr_" + part] or o["lr"])
+        decay = 0.0 if p.ndim == 1 and not o["decay_norms"] else float(o["weight_decay"])
+        out.setdefault((rate, decay), []).append(p)
+    return [dict(params=p, lr=rate, weight_decay=decay) for (rate, decay), p in out.items()]
+
+
+def loss_of(answer, batch, alphas_cumprod, v_prediction, gamma):
+    """As diffusers' train_text_to_image: compute_snr, and the weights of its --snr_gamma."""
+    t = batch["timesteps"].long()
+    abar = alphas_cumprod[t].view(-1, 1, 1, 1)
+    target = abar.sqrt() * batch["noise"] - (1 - abar).sqrt() * batch["latents"] if v_prediction else batch["noise"]
+    loss = torch.nn.functional.mse_loss(answer, target, reduction="none").mean(dim=(1, 2, 3))
+    if gamma:
+        snr = (abar / (1 - abar)).flatten()
+        loss = loss * torch.minimum(snr, torch.full_like(snr, gamma)) / (snr + 1 if v_prediction else snr)
+    return loss.mean()
+
+
+def compare_file(label, path, wanted):
+    if not os.path.exists(path):
+        return 0.0
+    ours, worst = load_file(path), (0.0, "nothing")
+    for name, p in wanted.items():
+        error = float((ours[name] - p).norm() / p.norm())
+        worst = max(worst, (error if error == error else float("inf"), name))
+    print(f"worst relative difference of {label}: {worst[0]:.3e} ({worst[1]}, of {len(wanted)})")
+    return worst[0]
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--model", required=True)
@@ -86,15 +126,23 @@ def main():
     unet, resampler, layers = build(args, state)
     dummy = state["dummy_image_tokens"]
     config = yaml.safe_load(open(os.path.join(args.run, "config.yaml")))
-    o = config["optimizer"]
-    parameters = list(resampler.parameters()) + list(layers.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=float(o["lr"]), betas=tuple(map(float, o["betas"])), eps=float(o["eps"]),
-                                  weight_decay=float(o["weight_decay"]))
+    config["optimizer"]["decay_norms"] = str(config["optimizer"]["decay_norms"]) in ("on", "True")
+    o, number = config["optimizer"], lambda v: float(v) if v not in ("off", False, None) else 0.0
+    names = {"image_proj." + k: v for k, v in resampler.named_parameters()}
+    names.update({"ms_adapter." + k: v for k, v in layers.named_parameters()})
+    optimizer = torch.optim.AdamW(groups(names, config), betas=tuple(map(float, o["betas"])), eps=float(o["eps"]))
+    parameters = [p for p in names.values() if p.requires_grad]
+    kind = {"constant": "constant_with_warmup"}.get(o["schedule"], o["schedule"])
+    rates = get_scheduler(kind, optimizer, num_warmup_steps=o["warmup"], num_training_steps=config["train"]["steps"])
+    decay, gamma = number(config["train"]["ema"]), number(config["train"]["min_snr"])
+    means = {k: p.detach().clone() for k, p in names.items() if p.requires_grad}
+    with open(os.path.join(args.model, "scheduler", "scheduler_config.json")) as file:
+        v_prediction = json.load(file).get("prediction_type") == "v_prediction"
     betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float32) ** 2
     alphas_cumprod = torch.cumprod(1 - betas, 0)
     ours = {r["step"]: r for r in map(json.loads, open(os.path.join(args.run, "log.jsonl")))}
 
-    worst = 0.0
+    worst, saved = 0.0, os.path.join(args.run, "step-%06d")
     for step in range(1, args.steps + 1):
         files = sorted(glob.glob(os.path.join(args.dump, f"step-{step:06d}-*.safetensors")))
         if not files:
@@ -102,7 +150,7 @@ def main():
         total = 0.0
         for file in files:
             batch = load_file(file)
-            loss = torch.nn.functional.mse_loss(predict(unet, resampler, dummy, batch, alphas_cumprod), batch["noise"])
+            loss = loss_of(predict(unet, resampler, dummy, batch, alphas_cumprod), batch, alphas_cumprod, v_prediction, gamma)
             if loss.requires_grad:
                 (loss / len(files)).backward()
             total += loss.item() / len(files)
@@ -111,12 +159,21 @@ def main():
                 p.grad = torch.zeros_like(p)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, float(config["train"]["max_grad_norm"])))
         optimizer.step()
+        rates.step()
         optimizer.zero_grad()
+        with torch.no_grad():
+            for k in means:
+                means[k].mul_(decay).add_(names[k], alpha=1 - decay)
         difference = abs(ours[step]["loss"] - total) / abs(total)
         worst = max(worst, difference) if difference == difference else float("inf")
         print(f"step {step:3d}  torch {total:.9f}  msd {ours[step]['loss']:.9f}  relative {difference:.2e}"
               f"  norm {norm:.6f} / {ours[step]['grad_norm']:.6f}")
-    print(f"worst relative difference of the losses: {worst:.3e} ({100 * worst / args.tolerance:.1f} % of tolerance)")
+        if os.path.exists(saved % step):
+            trained = {k: p.detach() for k, p in names.items() if p.requires_grad}
+            worst = max(worst, compare_file(f"the weights after {step}", saved % step + "/adapter.safetensors", trained))
+            if decay:
+                worst = max(worst, compare_file(f"the averages after {step}", saved % step + "/ema.safetensors", means))
+    print(f"worst of all: {worst:.3e} ({100 * worst / args.tolerance:.1f} % of tolerance)")
     sys.exit(not worst <= args.tolerance)
 
 

@@ -30,8 +30,7 @@ static inline uint16_t f32_to_bf16(float x)
 {
     uint32_t bits = f32_bits(x);
     uint32_t rounded = bits + 0x7FFFu + (bits >> 16 & 1u);
-    uint32_t kept = (bits & 0x7FFFFFFFu) > 0x7F800000u ? bits | 0x400000u : rounded;
-    return (uint16_t)(kept >> 16);
+    return (uint16_t)((x == x ? rounded : 0x7FC00000u) >> 16);
 }
 
 /* Without branches, so that loops of it vectorise. The bits moved to an f32's place are the number times 2^-112, zeros

@@ -266,8 +266,10 @@ CPU_CLONES static void product_chunk(void *restrict to, const void *restrict dy,
         CPU_BOTH(products, to, dy, other, true, true, n);
     else if (wide)
         CPU_BOTH(products, to, dy, other, true, false, n);
+    else if (add)
+        products(to, dy, other, false, true, n, true);
     else
-        products(to, dy, other, false, add, n, true);
+        products(to, dy, other, false, false, n, true);
 }
 
 static err same_shape(device *d, tensor *db, const tensor *dy, const tensor *other, bool wide, bool add, bool bf16)

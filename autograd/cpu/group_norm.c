@@ -309,10 +309,14 @@ CPU_INLINE void gradients(void *restrict dx, const void *restrict dy, const void
 CPU_CLONES static void group_write_dx(void *restrict dx, const void *restrict dy, const void *restrict x,
                                       const channel_tables *t, bool add, int64_t rows, int64_t n, bool silu, bool bf16)
 {
-    if (silu)
-        CPU_BOTH(gradients, dx, dy, x, t, add, rows, n, true);
+    if (silu && add)
+        CPU_BOTH(gradients, dx, dy, x, t, true, rows, n, true);
+    else if (silu)
+        CPU_BOTH(gradients, dx, dy, x, t, false, rows, n, true);
+    else if (add)
+        CPU_BOTH(gradients, dx, dy, x, t, true, rows, n, false);
     else
-        CPU_BOTH(gradients, dx, dy, x, t, add, rows, n, false);
+        CPU_BOTH(gradients, dx, dy, x, t, false, rows, n, false);
 }
 
 static void expand_statistics(channel_tables *t, const layout *l, const tensor *mean, const tensor *rstd,

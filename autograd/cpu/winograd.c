@@ -50,18 +50,22 @@ static plan plan_of(const winograd *c, int threads)
 static void run_group(const winograd *c, const wino_tiles *t, float *u, float *m, const float *v, int64_t from,
                       int64_t blocks)
 {
-    int64_t inputs = c->in / LANES, most = WEIGHTS / blocks;
+    int64_t inputs = c->in / LANES, most = WEIGHTS / blocks, line = t->pitch * LANES;
     for (int64_t k = 0, some; k < inputs; k += some) {
         some = inputs - k < most ? inputs - k : most;
         int64_t step = odd(some * blocks * LANES) * LANES;
         for (int64_t b = 0; b < blocks; b++)
             for (int64_t i = 0; i < some; i++)
                 wino_weights(c, u + (b * some + i) * LANES * LANES, step, k + i, from + b);
-        for (int64_t p = 0; p < POINTS; p++)
-            wino_multiply(&(wino_product){
-                .m = m + p * blocks * t->pitch * LANES, .v = v + (p * inputs + k) * t->pitch * LANES, .u = u + p * step,
-                .next_v = v + ((p + 1 < POINTS ? p + 1 : p) * inputs + k) * t->pitch * LANES, .tiles = t->count, .inputs = some, .outputs = blocks, .m_step = t->pitch * LANES,
-                .v_step = t->pitch * LANES, .u_step = some * LANES * LANES, .add = k > 0});
+        wino_product product = {.tiles = t->count, .inputs = some, .outputs = blocks, .m_step = line, .v_step = line,
+                                .u_step = some * LANES * LANES, .add = k > 0};
+        for (int64_t p = 0; p < POINTS; p++) {
+            product.m = m + p * blocks * line;
+            product.v = v + (p * inputs + k) * line;
+            product.next_v = p + 1 < POINTS ? product.v + inputs * line : product.v;
+            product.u = u + p * step;
+            wino_multiply(&product);
+        }
     }
     for (int64_t at = 0; at < t->count; at++)
         wino_output_tile(c, m, t, at, from, blocks);

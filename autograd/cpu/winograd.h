@@ -8,8 +8,10 @@
 /* Whether it computes this shape faster: enough places to pay for the weights' transform, whole vectors of channels. */
 bool winograd_suits(const conv_shape *s);
 
-/* As onednn_conv and onednn_conv_dx, with scratch for one block of tiles and the transformed weights. */
-err winograd_conv(device *d, float *y, const float *x, const float *w, const float *bias, const conv_shape *s, bool add);
+/* As onednn_conv and onednn_conv_dx. Both read plain weights and, faster, blocked ones. Scratch: 128 tiles of all
+ * inputs, and a few MiB for each thread. */
+err winograd_conv(device *d, float *y, const float *x, const float *w, const float *bias, const conv_shape *s,
+                  bool add);
 err winograd_conv_dx(device *d, float *dx, const float *dy, const float *w, const conv_shape *s, bool add);
 
 #endif

@@ -34,10 +34,11 @@ void wino_input_tile(const winograd *c, float *v, const wino_tiles *t, int64_t a
 /* Tile `at` of t from m[point][block of outputs][tile][lane], `blocks` of them from output block `from` on, to y. */
 void wino_output_tile(const winograd *c, const float *m, const wino_tiles *t, int64_t at, int64_t from, int64_t blocks);
 
-/* Weights of input block k and output block n: u[point * step + lane of the input * WINO_LANES + lane of the output]. */
+/* Weights of input block k and output block n:
+ * u[point * step + lane of the input * WINO_LANES + lane of the output]. */
 void wino_weights(const winograd *c, float *u, int64_t step, int64_t k, int64_t n);
 
-/* For one point: m (tiles, outputs) [+]= v (tiles, inputs) u (inputs, outputs), all in blocks of WINO_LANES channels. */
+/* For one point: m (tiles, outputs) [+]= v (tiles, inputs) u (inputs, outputs), in blocks of WINO_LANES channels. */
 typedef struct wino_product {
     float       *m;
     const float *v, *u;

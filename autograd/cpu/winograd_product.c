@@ -1,6 +1,6 @@
 /* Compiled with -ffp-contract=fast (CMakeLists.txt): each a * b + c here is meant as one fused operation where the
- * machine has it. Rows are tiles, broadcast one by one; vectors are outputs. A sum runs over the inputs in rising order,
- * whatever the number of rows taken at a time. */
+ * machine has it. Rows are tiles, broadcast one by one; vectors are outputs. A sum runs over the inputs in rising
+ * order, whatever the number of rows taken at a time. */
 #include "autograd/cpu/winograd_parts.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -44,8 +44,8 @@ static inline __attribute__((always_inline)) void sums(const wino_product *p, in
 }
 
 #if X86
-/* 28 sums, two vectors of weights and one number fill the 32 registers. Single rows wait for each sum: what is left over
- * after rows of 14 is cut into 8 and 4 as far as it goes, where need be by one row of 14 less. */
+/* 28 sums, two vectors of weights and one number fill the 32 registers. Single rows wait for each sum: what is left
+ * over after 14 rows at a time is cut into 8 and 4 as far as it goes, where need be after one time 14 less. */
 static __attribute__((target("avx512f,fma"))) void multiply_avx512(const wino_product *p)
 {
     for (int64_t row = 0, rows; row < p->tiles; row += rows) {

@@ -123,6 +123,20 @@ CPU_CLONES void wino_output_tile(const winograd *c, const float *m, const wino_t
 
 /* ---- weights ---- */
 
+/* Lanes of a and b alternately: those of the first halves, of the second. */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define FIRST_HALVES(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define SECOND_HALVES(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#endif
+#endif
+#ifndef FIRST_HALVES
+typedef int32_t places __attribute__((vector_size(4 * LANES)));
+#define FIRST_HALVES(a, b) __builtin_shuffle(a, b, (places){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
+#define SECOND_HALVES(a, b) \
+    __builtin_shuffle(a, b, (places){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
+#endif
+
 /* to[column][row] = from[row][column], rows `step` apart: four rounds of taking rows i and i + 8 alternately. */
 static inline void transpose(float *to, const float *from, int64_t step)
 {
@@ -131,16 +145,13 @@ static inline void transpose(float *to, const float *from, int64_t step)
         a[i] = *(const wino_vector *)(from + i * step);
     for (int round = 0; round < 4; round++) {
         for (int i = 0; i < LANES / 2; i++) {
-            for (int j = 0; j < LANES / 2; j++) {
-                b[2 * i][2 * j] = a[i][j];
-                b[2 * i][2 * j + 1] = a[i + LANES / 2][j];
-                b[2 * i + 1][2 * j] = a[i][j + LANES / 2];
-                b[2 * i + 1][2 * j + 1] = a[i + LANES / 2][j + LANES / 2];
-            }
+            b[2 * i] = FIRST_HALVES(a[i], a[i + LANES / 2]);
+            b[2 * i + 1] = SECOND_HALVES(a[i], a[i + LANES / 2]);
         }
         memcpy(a, b, sizeof a);
     }
-    memcpy(to, a, sizeof a);
+    for (int i = 0; i < LANES; i++)
+        *(wino_vector *)(to + i * LANES) = a[i];
 }
 
 /* 16 x 16 filters: tap t of input lane k is a vector of outputs at at[t * tap + k * row]. */

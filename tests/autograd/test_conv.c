@@ -1,5 +1,6 @@
-/* Convolutions of the CPU device against a direct sum in f64: f32 and bf16, plain weights and laid-out ones, forward and
- * data gradient, strides, pads of their own, odd sides, few channels, with and without bias, residual, accumulation. */
+/* Convolutions of the CPU device against a direct sum in f64: f32 and bf16, plain weights and laid-out ones, forward
+ * and data gradient, strides, pads of their own, odd sides, few channels, with and without bias, residual,
+ * accumulation. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,9 +15,9 @@
 #include "base/half.h"
 #include "data/counter.h"
 
-/* Of |expected| + its root mean square. f32: sums of up to 2,900 products, and Winograd's F(4x4,3x3), which differs from
- * the direct sum by 1.5e-6 in the root mean square, in single numbers by fifteen times that. bf16: sums are in f32; rounding
- * the result costs 2^-9, accumulating rounds what was there already. */
+/* Of |expected| + its root mean square. f32: sums of up to 2,900 products, and Winograd's F(4x4,3x3), which differs
+ * from the direct sum by 1.5e-6 in the root mean square, in single numbers by fifteen times that. bf16: sums are in
+ * f32; rounding the result costs 2^-9, accumulating rounds what was there already. */
 static const double TOLERANCE[] = {[DT_F32] = 4e-5, [DT_BF16] = 5e-3};
 
 typedef struct shape {
@@ -72,7 +73,8 @@ static tensor *numbers(bench *b, double **host, const char *name, dtype type, in
 static void open_bench(bench *b, device *d, const shape *s, dtype type, bool laid_out)
 {
     const conv_geometry *g = &s->g;
-    *b = (bench){.d = d, .s = *s, .out_height = (s->height + g->pad_top + g->pad_bottom - s->kernel_height) / g->stride + 1,
+    *b = (bench){.d = d, .s = *s,
+                 .out_height = (s->height + g->pad_top + g->pad_bottom - s->kernel_height) / g->stride + 1,
                  .out_width = (s->width + g->pad_left + g->pad_right - s->kernel_width) / g->stride + 1};
     b->x = numbers(b, &b->host_x, "x", type, DIMS(s->batch, s->height, s->width, s->in));
     b->w = numbers(b, &b->host_w, "w", type, DIMS(s->out, s->kernel_height, s->kernel_width, s->in));
@@ -143,7 +145,8 @@ static double check_forward(bench *b, dtype type, bool bias, bool residual, bool
         expected[i] = (bias ? b->host_bias[i % b->s.out] : 0) + (residual ? b->host_residual[i] : 0);
     direct_sum(b, expected, NULL);
     tensor *to = in_place ? b->residual : b->y;
-    assert_int_equal(d->p->conv2d(d, to, b->x, b->w, bias ? b->bias : NULL, residual ? b->residual : NULL, &b->s.g), OK);
+    err e = d->p->conv2d(d, to, b->x, b->w, bias ? b->bias : NULL, residual ? b->residual : NULL, &b->s.g);
+    assert_int_equal(e, OK);
     double worst = worst_of(to, expected, type);
     free(expected);
     return worst;

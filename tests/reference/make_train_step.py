@@ -7,6 +7,7 @@ counter formula's under the names of the files, so that they are not stored; the
 and the optimizer's settings are in the metadata. Computed in f64 (but for the reference's softmax in the resampler and
 the sinusoids, which are f32), stored as f32: what is measured is the error of the other side alone.
 
+loss.KIND and norms.KIND are those of v-prediction and min-SNR weights (v, snr, v_snr): the loss, and the norm of each gradient.
 grad.NAME holds every gradient whole. param.NAME, after the updates, holds element i*n//512 for i in 0..511 of a tensor
 of n > 512 elements; params.norm holds the norms of all of them.
 """
@@ -16,6 +17,7 @@ import json
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
 from safetensors.numpy import save_file
 
 import counter
@@ -125,6 +127,32 @@ def loss_of(noise_pred, i):
     return torch.nn.functional.mse_loss(noise_pred, i["noise"].double())
 
 
+def loss_by(noise_pred, i, v_prediction, gamma):
+    """The loss as diffusers' train_text_to_image weighs it, against noise or v."""
+    schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    noise = i["noise"].double()
+    target = schedule.get_velocity(i["latents"].double(), noise, i["timesteps"]) if v_prediction else noise
+    loss = torch.nn.functional.mse_loss(noise_pred, target, reduction="none").mean(dim=(1, 2, 3))
+    if gamma:
+        snr = compute_snr(schedule, i["timesteps"]).double()
+        loss = loss * torch.minimum(snr, torch.full_like(snr, gamma)) / (snr + 1 if v_prediction else snr)
+    return loss.mean()
+
+
+def weighed(unet, resampler, trained, i, out):
+    """loss.KIND and norms.KIND: of v, of min-SNR 5, and of both, the loss and each gradient's norm."""
+    for kind, v_prediction, gamma in (("v", True, 0), ("snr", False, 5.0), ("v_snr", True, 5.0)):
+        for p in trained.values():
+            p.grad = None
+        loss = loss_by(predict_with_subjects(unet, resampler, i), i, v_prediction, gamma)
+        loss.backward()
+        fill_absent(trained)
+        out["loss." + kind] = loss
+        out["norms." + kind] = torch.stack([p.grad.norm() for p in trained.values()])
+    for p in trained.values():
+        p.grad = None
+
+
 def fill_absent(trained):
     for p in trained.values():
         if p.grad is None:
@@ -166,6 +194,7 @@ def make(folder, name, checkout):
     out["loss"].backward()
     fill_absent(trained)
     out.update({"grad." + k: v.grad.clone() for k, v in trained.items()})
+    weighed(unet, resampler, trained, i, out)
     before = {k: v.detach().clone() for k, v in trained.items()}
     losses, norms = run_updates(unet, resampler, trained, i, case["updates"])
     out.update(losses=torch.tensor(losses, dtype=torch.float64), norms=torch.tensor(norms, dtype=torch.float64))

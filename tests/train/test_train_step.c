@@ -393,6 +393,50 @@ static void accumulation_is_the_mean_of_micro_batches(void **state)
     golden_close(&g);
 }
 
+/* ---- v and min-SNR weights ---- */
+
+static void weighed_losses_agree(const char *file)
+{
+    static const struct {
+        const char     *kind;
+        prediction_kind prediction;
+        double          min_snr;
+    } row[] = {{"v", PREDICT_V, 0}, {"snr", PREDICT_EPSILON, 5}, {"v_snr", PREDICT_V, 5}};
+    golden  g = golden_open(file);
+    trainer t;
+    trainer_open(&t, &g);
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        comparison   c = {.tolerance = step_tolerance};
+        const float *norms = golden_f32(&g, arena_print(&g.memory, "norms.%s", row[k].kind));
+        const char  *loss_name = arena_print(&g.memory, "loss.%s", row[k].kind);
+        double       loss = 0, of_all = 0;
+        t.models.schedule.prediction = row[k].prediction;
+        t.models.min_snr = row[k].min_snr;
+        optimizer_begin(t.optimizer);
+        assert_int_equal(train_step(&loss, NULL, t.graph, &t.models, &t.batch, 1), OK);
+        note(&c, loss_name, fabs(loss - (double)*golden_f32(&g, loss_name)) / loss);
+        for (int i = 0; i < t.parameters.trained_count; i++)
+            of_all += (double)norms[i] * (double)norms[i];
+        for (int i = 0; i < t.parameters.trained_count; i++) { /* against the norm of all: a bias may have next to none */
+            const parameter *p = &t.parameters.trained[i];
+            double           squares = 0;
+            if (!p->t->grad_fresh)
+                assert_int_equal(t.dev->p->sum_squares(t.dev, &squares, p->t->grad), OK);
+            note(&c, p->name, fabs(sqrt(squares) - (double)norms[i]) / sqrt(of_all));
+        }
+        finish(&c, row[k].kind);
+    }
+    trainer_close(&t);
+    golden_close(&g);
+}
+
+static void weighed_losses(void **state)
+{
+    (void)state;
+    weighed_losses_agree("train_step_a.safetensors");
+    weighed_losses_agree("train_step_b.safetensors");
+}
+
 /* ---- what is wrong is named ---- */
 
 static void expect_error(err found, err wanted, const char *part)
@@ -430,6 +474,7 @@ int main(void)
         cmocka_unit_test(large_clipped_updates),
         cmocka_unit_test(without_subjects_nothing_is_trained),
         cmocka_unit_test(accumulation_is_the_mean_of_micro_batches),
+        cmocka_unit_test(weighed_losses),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,15 +121,22 @@ const encoder_sizes *encoders_sizes(const encoders *e)
     return &e->sizes;
 }
 
+err encoder_sizes_check_adapter(const encoder_sizes *z, int64_t picture_width, int64_t phrase_width)
+{
+    if (picture_width && z->picture_width && z->picture_width != picture_width)
+        return err_set(E_MODEL, "image encoder: hidden_size: found %" PRId64 ", the adapter's pictures have %" PRId64
+                       "; give the image encoder that the adapter was trained with", z->picture_width, picture_width);
+    if (phrase_width && z->phrase_width && z->phrase_width != phrase_width)
+        return err_set(E_MODEL, "text_encoder/config.json: hidden_size: found %" PRId64 ", the adapter's phrases have %"
+                       PRId64 "; give the base model that the adapter was trained with", z->phrase_width, phrase_width);
+    return OK;
+}
+
 err encoders_check_adapter(const encoders *e, int64_t picture_width, int64_t phrase_width)
 {
     if (picture_width && e->which & ENCODE_PICTURE)
         TRY(clip_vision_check_width(&e->picture.config, picture_width, "image encoder: config.json"));
-    if (phrase_width && e->sizes.phrase_width && e->sizes.phrase_width != phrase_width)
-        return err_set(E_MODEL, "text_encoder/config.json: hidden_size: found %" PRId64 ", the adapter's phrases have %"
-                       PRId64 "; give the base model that the adapter was trained with", e->sizes.phrase_width,
-                       phrase_width);
-    return OK;
+    return encoder_sizes_check_adapter(&e->sizes, picture_width, phrase_width);
 }
 
 /* ---- encoding: each call leaves the graph empty ---- */

@@ -43,7 +43,8 @@ const encoder_sizes *encoders_sizes(const encoders *e);
 /* The first tokenizer, for phrase matching; opened with ENCODE_TEXT or ENCODE_PHRASE. */
 const tokenizer *encoders_tokenizer(const encoders *e);
 /* Whether an adapter's picture and phrase widths are those of the opened networks; 0: not compared. E_MODEL names
- * both. */
+ * both. The second form is for sizes that came from a cache. */
+err  encoder_sizes_check_adapter(const encoder_sizes *z, int64_t picture_width, int64_t phrase_width);
 err  encoders_check_adapter(const encoders *e, int64_t picture_width, int64_t phrase_width);
 
 /* SDXL's text: hidden (T,text_width), both encoders' hidden_states[-2] side by side; pooled (pooled_width), text_embeds

@@ -13,11 +13,12 @@
 
 typedef enum crop_kind { CROP_CENTER, CROP_RANDOM } crop_kind;
 typedef enum config_dtype { CONFIG_AUTO, CONFIG_F32, CONFIG_BF16, CONFIG_F16 } config_dtype;
+typedef enum bad_samples { BAD_SAMPLES_FATAL, BAD_SAMPLES_SKIP } bad_samples;
 typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* the rest of the adapter is frozen */
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 49 }; /* rows of the table */
+enum { CONFIG_KEYS = 50 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -39,6 +40,7 @@ typedef struct run_config {
         int64_t     max_subjects;
         const char *cache;                 /* folder, NULL: off */
         int         cache_dtype;           /* config_dtype */
+        int         bad_samples;           /* bad_samples */
         drop_rates  drop;                  /* text + image + both <= 1 */
     } data;
     struct {

@@ -5,11 +5,14 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/threads.h"
 #include "data/adapter_file.h"
 #include "data/fingerprint.h"
 #include "infer/load_unet.h"
 #include "train/checkpoint_list.h"
 #include "train/resume.h"
+
+enum { MOST_AHEAD = 4 }; /* threads that read samples ahead */
 
 /* ---- config and dataset ---- */
 
@@ -52,13 +55,24 @@ static err fingerprint_base(run *r)
 static err new_adapter(run *r)
 {
     const run_config *c = r->config;
-    const encoder_sizes *z = encoders_sizes(r->encoders);
+    const encoder_sizes *z = &r->source->sizes;
     resampler_sizes sizes = {
         .dim = c->adapter.dim, .depth = c->adapter.depth, .heads = c->adapter.heads, .queries = c->adapter.queries,
         .image_width = z->picture_width, .phrase_width = z->phrase_width, .hidden_width = 4 * c->adapter.dim,
         .out_width = r->unet.config.text_width,
     };
     return adapter_new(&r->adapter, &r->memory, r->dev, &sizes, &r->unet, (uint64_t)c->train.seed);
+}
+
+/* Samples out of the cache, or by the encoders. */
+static err open_source(run *r, dtype type)
+{
+    const run_config *c = r->config;
+    if (c->data.cache)
+        return cache_source_open(&r->source, c, &r->dataset, r->log);
+    TRY(encoders_open(&r->encoders, r->dev, type, c->model.base, c->model.image_encoder,
+                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    return encoder_source_open(&r->source, c, &r->dataset, r->encoders);
 }
 
 static err load_models(run *r)
@@ -72,14 +86,14 @@ static err load_models(run *r)
         return err_set(E_CONFIG, "train.timesteps: [%" PRId64 ", %" PRId64 "] goes beyond the %" PRId64 " of the model's scheduler",
                        c->train.timesteps[0], c->train.timesteps[1], scheduler.train_timesteps);
     noise_schedule_make(&r->schedule, &r->memory, &scheduler);
-    TRY(encoders_open(&r->encoders, r->dev, DT_F32, c->model.base, c->model.image_encoder,
-                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    TRY(open_source(r, DT_F32));
     TRY(load_unet(&r->unet, &to, c->model.base));
     TRY(fingerprint_base(r));
     if (c->model.adapter) {
         TRY(load_adapter(&r->adapter, &to, c->model.adapter, &r->unet.config, true));
-        return encoders_check_adapter(r->encoders, r->adapter.image_proj.sizes.image_width,
-                                      r->adapter.image_proj.sizes.phrase_width);
+        const resampler_sizes *z = &r->adapter.image_proj.sizes;
+        return r->encoders ? encoders_check_adapter(r->encoders, z->image_width, z->phrase_width)
+                           : encoder_sizes_check_adapter(&r->source->sizes, z->image_width, z->phrase_width);
     }
     return new_adapter(r);
 }
@@ -145,7 +159,8 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)
         TRY_GOTO(e, resume_load(r, from), done);
-    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->encoders, r->schedule.count), done);
+    int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
+    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, log), done);
     e = write_config(r);
 done:
     free(from);
@@ -156,6 +171,7 @@ void run_close(run *r)
 {
     if (r->batches.config)
         batch_source_close(&r->batches);
+    sample_source_close(r->source);
     ag_free(r->graph);
     average_free(r->average);
     optimizer_free(r->optimizer);

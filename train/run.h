@@ -19,7 +19,8 @@ typedef struct run {
     device              *dev;
     ag                  *graph;
     int                  lock;         /* descriptor; -1: none */
-    encoders            *encoders;
+    encoders            *encoders;     /* NULL: the cache has what they made */
+    sample_source       *source;
     unet                 unet;
     ms_adapter           adapter;
     noise_schedule       schedule;

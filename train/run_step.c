@@ -27,9 +27,9 @@ static err accumulate(step_record *record, sample_names *names, run *r)
     step_models models = {.unet = &r->unet, .adapter = &r->adapter, .schedule = r->schedule, .min_snr = c->train.min_snr};
     int64_t parts = c->train.accumulation;
     for (int64_t micro = 0; micro < parts; micro++) {
-        double part = 0, asked = clock_seconds();
+        double part = 0, waited = r->batches.waited;
         TRY(batch_source_make(&r->batches, record->step, micro));
-        record->wait += clock_seconds() - asked;
+        record->wait += r->batches.waited - waited;
         name_samples(names, r);
         if (r->options->dump_batches)
             TRY(batch_source_dump(&r->batches, r->options->dump_batches, record->step, micro));

@@ -163,6 +163,7 @@ static err make_output(ag *g, op_call *c)
     if (c->op->view) {
         c->out = tensor_view(&g->nodes, c->in[0], c->op->name);
         tensor_set_shape(c->out, shape.ndim, shape.dim);
+        c->out->base = c->in[0]->base ? c->in[0]->base : c->in[0];
     } else {
         TRY(tensor_new(&c->out, &g->nodes, g->dev, LIFE_STEP, c->op->name, shape.type, shape.ndim, shape.dim));
     }
@@ -196,7 +197,12 @@ tensor *ag_apply(ag *g, op_call call)
     c->out->needs_grad = c->out->recorded = c->records;
     if (c->records)
         tape_add(g, c); /* before forward: a failing forward must not leak what it saved */
-    return ag_fail(g, c->op->forward(g, c)) == OK ? c->out : NULL;
+    if (ag_fail(g, c->op->forward(g, c)) != OK)
+        return NULL;
+    if (c->op->view) /* the forward has moved the data */
+        c->out->offset = c->in[0]->offset + ((const char *)c->out->data - (const char *)c->in[0]->data) /
+                                                (int64_t)dtype_bytes(c->out->type);
+    return c->out;
 }
 
 void op_save(op_call *c, int slot, tensor *t)
@@ -216,24 +222,72 @@ err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim
 
 /* ---- backward ---- */
 
-err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add)
+static err make_grad(ag *g, tensor *t)
+{
+    if (t->grad)
+        return OK;
+    dtype type = t->mem && t->mem->life == LIFE_STATE ? DT_F32 : t->type; /* sums over a step need all their bits */
+    TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, type, t->ndim, t->dim));
+    t->grad_fresh = true;
+    if (!t->recorded)
+        list_add(&g->borrowed, t);
+    return OK;
+}
+
+static bool in_base(const tensor *t)
+{
+    return t->base && t->grad && t->base->grad && t->grad->mem == t->base->grad->mem;
+}
+
+/* A view's gradient as part of its base's, which becomes 0 first where the view is not all of it. */
+static err share_grad(ag *g, tensor *t, bool *add)
+{
+    tensor *base = t->base;
+    TRY(make_grad(g, base));
+    *add = true;
+    if (base->grad_fresh && tensor_count(t) == tensor_count(base))
+        *add = false;
+    else if (base->grad_fresh)
+        TRY(g->dev->p->fill(g->dev, base->grad, 0.0f));
+    base->grad_fresh = false;
+    if (!t->grad)
+        t->grad = tensor_grad_view(&g->nodes, t);
+    t->grad_fresh = false;
+    return OK;
+}
+
+static err find_grad(ag *g, op_call *c, int i, tensor **grad, bool *add, bool strided)
 {
     tensor *t = c->in[i];
     *grad = NULL;
     *add = false;
     if (!t || !t->needs_grad)
         return OK;
-    if (!t->grad) {
-        dtype type = t->mem && t->mem->life == LIFE_STATE ? DT_F32 : t->type; /* sums over a step need all their bits */
-        TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, type, t->ndim, t->dim));
-        t->grad_fresh = true;
-        if (!t->recorded)
-            list_add(&g->borrowed, t);
+    if (t->base && t->recorded && (in_base(t) || (!t->grad && (strided || tensor_contiguous(t))))) {
+        TRY(share_grad(g, t, add));
+    } else {
+        TRY(make_grad(g, t));
+        *add = !t->grad_fresh;
+        t->grad_fresh = false;
     }
     *grad = t->grad;
-    *add = !t->grad_fresh;
-    t->grad_fresh = false;
+    CHECK(strided || tensor_contiguous(*grad), "%s: a strided gradient for an op that writes densely", t->name);
     return OK;
+}
+
+err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add)
+{
+    return find_grad(g, c, i, grad, add, false);
+}
+
+err op_grad_strided(ag *g, op_call *c, int i, tensor **grad, bool *add)
+{
+    return find_grad(g, c, i, grad, add, true);
+}
+
+bool op_grad_shared(const op_call *c)
+{
+    return in_base(c->out);
 }
 
 /* A call leaves the tape when its backward is done; what its backward itself records is gone by then. */

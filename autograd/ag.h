@@ -73,6 +73,7 @@ tensor *ag_upsample(ag *g, tensor *x, int64_t h, int64_t w);
 tensor *ag_reshape(ag *g, tensor *x, int ndim, const int64_t *dim);            /* a view */
 tensor *ag_slice(ag *g, tensor *x, int dim, int64_t start, int64_t length);    /* a strided view */
 tensor *ag_cast(ag *g, tensor *x, dtype type);                                 /* also makes contiguous */
+tensor *ag_to_type(ag *g, tensor *x, dtype type);                              /* x itself where it has the type */
 tensor *ag_mse(ag *g, tensor *a, tensor *b);
 
 #endif

@@ -61,6 +61,10 @@ err      op_backward_again(ag *g, tensor *y, tensor *dy, int floor);
 
 /* The gradient of in[i] to write: NULL when in[i] is NULL or needs none. *add tells to accumulate. */
 err op_grad(ag *g, op_call *c, int i, tensor **grad, bool *add);
+/* The same for what reads in[i] strided and can write its gradient so: a view's gradient is part of its base's. */
+err op_grad_strided(ag *g, op_call *c, int i, tensor **grad, bool *add);
+/* Whether the gradient of a view's output lies in its base's already, so that backward has nothing to do. */
+bool op_grad_shared(const op_call *c);
 
 /* A shared view of x's data with another contiguous shape, not on the tape; for calling primitives. */
 tensor op_flat(const tensor *x, int ndim, const int64_t *dim);

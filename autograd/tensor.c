@@ -90,6 +90,31 @@ tensor *tensor_view(arena *owner, tensor *x, const char *name)
     return view;
 }
 
+tensor *tensor_rows_view(arena *owner, tensor *x, const char *name, int64_t start, int64_t rows)
+{
+    CHECK(start >= 0 && rows >= 0 && x->ndim > 0 && start + rows <= x->dim[0] && !x->layout, "%s: rows %" PRId64 " + %" PRId64,
+          x->name, start, rows);
+    tensor *view = tensor_view(owner, x, name);
+    int64_t at = start * x->stride[0];
+    view->dim[0] = rows;
+    view->data = (char *)x->data + (size_t)at * dtype_bytes(x->type);
+    view->base = x->base ? x->base : x;
+    view->offset = x->offset + at;
+    return view;
+}
+
+tensor *tensor_grad_view(arena *owner, const tensor *t)
+{
+    tensor *whole = t->base->grad, *view = tensor_view(owner, whole, t->name);
+    view->ndim = t->ndim;
+    for (int i = 0; i < t->ndim; i++) {
+        view->dim[i] = t->dim[i];
+        view->stride[i] = t->stride[i];
+    }
+    view->data = (char *)whole->data + (size_t)t->offset * dtype_bytes(whole->type);
+    return view;
+}
+
 void tensor_release(tensor *t)
 {
     if (!t || !t->mem)

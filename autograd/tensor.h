@@ -48,6 +48,8 @@ typedef struct tensor {
     bool           needs_grad;
     bool           recorded;   /* made by a call on the tape, which releases its gradient */
     bool           grad_fresh; /* the gradient holds nothing yet: the first writer overwrites it */
+    struct tensor *base;       /* of a view: the tensor whose gradient its own is part of; else NULL */
+    int64_t        offset;     /* of a view: of its first element in base's data, in elements */
     struct tensor *grad;       /* same shape, contiguous; same dtype, but f32 for training state whatever its dtype;
                                   NULL until a writer asks */
 } tensor;
@@ -58,6 +60,10 @@ err tensor_new(tensor **out, arena *owner, device *dev, lifetime life, const cha
                const int64_t *dim);
 /* A tensor that shares x's storage; the caller sets shape, strides and data inside it. */
 tensor *tensor_view(arena *owner, tensor *x, const char *name);
+/* Rows start.. of x along its outermost dimension, as a view whose gradient is part of x's. */
+tensor *tensor_rows_view(arena *owner, tensor *x, const char *name, int64_t start, int64_t rows);
+/* The part of base's gradient that belongs to the view t, as a view; base has to have one. */
+tensor *tensor_grad_view(arena *owner, const tensor *t);
 void    tensor_release(tensor *t); /* drops its storage reference; data becomes NULL; NULL is fine */
 
 int64_t tensor_count(const tensor *t);            /* number of elements; 1 for a scalar */

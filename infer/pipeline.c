@@ -16,7 +16,8 @@
 
 struct pipeline {
     device          *dev;
-    ag              *graph;
+    dtype            type;         /* of the UNet and the adapter */
+    ag              *graph, *kept; /* of one network call; of the contexts, for all steps of a picture */
     logger          *log;
     pipeline_files   files;
     char            *adapter_path; /* the file that files.adapter stands for */
@@ -33,6 +34,7 @@ struct pipeline {
     conditioning     cond;
     float           *tokens;       /* (S*N, text_width) of the encoded job */
     int64_t          token_count;
+    unet_context     context[2];   /* in `kept`: without and with the prompt and the subjects */
     arena            memory, words; /* for good; for the encoded job */
 };
 
@@ -91,7 +93,7 @@ err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logg
         return err_set(E_USAGE,
                        "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
     pipeline *p = heap_get(sizeof *p);
-    *p = (pipeline){.dev = dev, .graph = ag_new(dev), .log = log, .files = *files};
+    *p = (pipeline){.dev = dev, .type = files->type, .graph = ag_new(dev), .kept = ag_new(dev), .log = log, .files = *files};
     p->model_name = last_part(&p->memory, files->model);
     err e = load_unet_config(&p->config, files->model);
     if (e == OK)
@@ -114,6 +116,7 @@ void pipeline_close(pipeline *p)
         return;
     encoders_close(p->decoder);
     ag_free(p->graph);
+    ag_free(p->kept);
     adapter_release(&p->adapter);
     unet_release(&p->unet);
     free(p->adapter_path);
@@ -134,7 +137,7 @@ const char *pipeline_model_name(const pipeline *p)
 
 static err open_decoder(pipeline *p)
 {
-    return p->decoder ? OK : encoders_open(&p->decoder, p->dev, DT_F32, p->files.model, NULL, ENCODE_LATENT);
+    return p->decoder ? OK : encoders_open(&p->decoder, p->dev, p->type, p->files.model, NULL, ENCODE_LATENT);
 }
 
 err pipeline_complete(const pipeline *p, job *j)
@@ -167,7 +170,7 @@ err pipeline_encode(pipeline *p, const job *j)
     arena_reset(&p->words);
     p->tokens = NULL;
     unsigned which = ENCODE_TEXT | (j->subjects ? ENCODE_PHRASE | ENCODE_PICTURE : 0);
-    TRY(encoders_open(&e, p->dev, DT_F32, p->files.model, p->files.image_encoder, which));
+    TRY(encoders_open(&e, p->dev, p->type, p->files.model, p->files.image_encoder, which));
     log_info(p->log, "loaded the encoders in %.1f s", clock_seconds() - started);
     started = clock_seconds();
     err result = j->subjects ? encoders_check_adapter(e, p->sizes.image_width, p->sizes.phrase_width) : OK;
@@ -185,7 +188,7 @@ static err load_networks(pipeline *p)
     if (p->loaded)
         return OK;
     double started = clock_seconds();
-    load_target to = {&p->memory, p->dev, DT_F32};
+    load_target to = {&p->memory, p->dev, p->type};
     TRY(load_unet(&p->unet, &to, p->files.model));
     if (p->adapter_path)
         TRY(load_adapter(&p->adapter, &to, p->adapter_path, &p->config, false));
@@ -237,22 +240,11 @@ typedef struct grid {
     int64_t h, w, C, width, height; /* of latents and picture */
 } grid;
 
-/* The UNet's answer (h,w,C) for one half of guidance. */
-static err predict(float *noise, pipeline *p, const job *j, const float *latents, float timestep, grid s,
-                   bool conditional)
+/* What the UNet's cross-attentions read of the prompt (with the subjects) or of the negative prompt (without). */
+static err make_context(pipeline *p, const job *j, grid s, bool conditional)
 {
-    ag *g = p->graph;
+    ag *g = p->kept;
     const conditioning *c = &p->cond;
-    float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
-    unet_inputs in = {
-        .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), latents, DT_F32),
-        .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &timestep, DT_F32),
-        .encoder_hidden_states = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(1, c->T, c->X),
-                                          conditional ? c->text : c->no_text, DT_F32),
-        .text_embeds =
-            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
-        .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
-    };
     adapter_inputs subjects = {.adapter = &p->adapter, .scale = (float)j->scale};
     bool with_subjects = conditional && c->S;
     if (with_subjects) {
@@ -261,7 +253,32 @@ static err predict(float *noise, pipeline *p, const job *j, const float *latents
         if (c->scales)
             subjects.subject_scales = ag_input(g, "subject_scales", DT_F32, DIMS(c->S), c->scales, DT_F32);
     }
-    tensor *out = unet_forward(g, &p->unet, &in, with_subjects ? &subjects : NULL);
+    tensor *text = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(1, c->T, c->X), conditional ? c->text : c->no_text,
+                            DT_F32);
+    return unet_context_make(&p->context[conditional], g, &p->unet, text, with_subjects ? &subjects : NULL, s.h, s.w);
+}
+
+static err make_contexts(pipeline *p, const job *j, grid s)
+{
+    ag_reset(p->kept);
+    TRY(make_context(p, j, s, true));
+    return j->cfg_scale > 1 ? make_context(p, j, s, false) : OK;
+}
+
+/* The UNet's answer (h,w,C) for one half of guidance. */
+static err predict(float *noise, pipeline *p, const float *latents, float timestep, grid s, bool conditional)
+{
+    ag *g = p->graph;
+    const conditioning *c = &p->cond;
+    float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
+    unet_inputs in = {
+        .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), latents, DT_F32),
+        .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &timestep, DT_F32),
+        .text_embeds =
+            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
+        .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
+    };
+    tensor *out = unet_forward(g, &p->unet, &in, &p->context[conditional]);
     err e = ag_status(g);
     if (e == OK)
         e = tensor_download(noise, DT_F32, out);
@@ -271,10 +288,10 @@ static err predict(float *noise, pipeline *p, const job *j, const float *latents
 
 static err guided(float *noise, float *other, pipeline *p, const job *j, const float *latents, float timestep, grid s)
 {
-    TRY(predict(noise, p, j, latents, timestep, s, true));
+    TRY(predict(noise, p, latents, timestep, s, true));
     if (j->cfg_scale <= 1)
         return OK;
-    TRY(predict(other, p, j, latents, timestep, s, false));
+    TRY(predict(other, p, latents, timestep, s, false));
     float guidance = (float)j->cfg_scale;
     for (int64_t i = 0; i < s.h * s.w * s.C; i++)
         noise[i] = other[i] + guidance * (noise[i] - other[i]);
@@ -358,6 +375,7 @@ err pipeline_draw(image *out, pipeline *p, const job *j, uint64_t seed)
     TRY(load_networks(p));
     TRY(check_widths(p));
     TRY(make_tokens(p, j));
+    TRY(make_contexts(p, j, s));
     TRY(sampler_open(&steps, j->sampling_method, j->scheduler, &p->scheduler, j->steps, s.h * s.w * s.C));
     float *x = heap_get((size_t)(s.h * s.w * s.C) * sizeof *x);
     err e = denoise(x, p, j, steps, s, seed);

@@ -8,16 +8,17 @@
 #ifndef MSD_INFER_PIPELINE_H
 #define MSD_INFER_PIPELINE_H
 
+#include "autograd/tensor.h"
 #include "data/image.h"
 #include "infer/job.h"
 
 typedef struct pipeline pipeline;
-typedef struct device device;
 
 typedef struct pipeline_files {
     const char *model;         /* pipeline folder */
     const char *image_encoder; /* folder, or NULL */
     const char *adapter;       /* file, step folder or run folder; NULL: plain SDXL */
+    dtype       type;          /* what the networks compute in */
 } pipeline_files;
 
 /* Reads the configs; loads nothing heavy. Strings stay the caller's. E_MODEL, E_USAGE. */

@@ -18,7 +18,6 @@ static err predict(probe *p, const unet *u, const ms_adapter *adapter, double sc
     unet_inputs in = {
         .sample = probe_tensor(p, "sample"),
         .timestep = probe_tensor(p, "timestep"),
-        .encoder_hidden_states = probe_tensor(p, "encoder_hidden_states"),
         .text_embeds = probe_tensor(p, "text_embeds"),
         .time_ids = probe_tensor(p, "time_ids"),
     };
@@ -28,7 +27,12 @@ static err predict(probe *p, const unet *u, const ms_adapter *adapter, double sc
         subjects.boxes = probe_tensor(p, "boxes");
         subjects.subject_scales = probe_tensor(p, "subject_scales");
     }
-    return probe_put_image(p, "noise_pred", unet_forward(probe_graph(p), u, &in, adapter ? &subjects : NULL));
+    unet_context context;
+    tensor      *text = probe_tensor(p, "encoder_hidden_states");
+    TRY(ag_status(probe_graph(p)));
+    TRY(unet_context_make(&context, probe_graph(p), u, text, adapter ? &subjects : NULL, in.sample->dim[1],
+                          in.sample->dim[2]));
+    return probe_put_image(p, "noise_pred", unet_forward(probe_graph(p), u, &in, &context));
 }
 
 static err run_unet(probe *p)

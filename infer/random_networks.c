@@ -50,7 +50,7 @@ static void fill_visit(binder *b, tensor **slot, const char *path, weight_kind k
         order[3] = dim[1];
     }
     char *key = arena_print(f->to->owner, "%s.%s", f->component, path);
-    f->status = tensor_new(slot, f->to->owner, f->to->dev, LIFE_WEIGHTS, key, f->to->type, ndim, order);
+    f->status = bind_make(b, slot, f->to->owner, f->to->dev, LIFE_WEIGHTS, key, f->to->type, ndim, order);
     if (f->status == OK)
         f->status = fill(f, *slot, key);
 }

@@ -44,6 +44,23 @@ int64_t adapter_channels(const int64_t **channels, arena *owner, const unet_conf
     return count;
 }
 
+static void add_group(ms_adapter *a, int64_t pairs)
+{
+    int64_t first = a->groups ? a->group[a->groups - 1].end : 0;
+    if (pairs)
+        a->group[a->groups++] = (adapter_group){.first = first, .end = first + pairs};
+}
+
+void adapter_group_pairs(ms_adapter *a, const unet_config *config)
+{
+    a->groups = 0;
+    for (int i = 0; i < config->levels; i++)
+        add_group(a, list_level(NULL, 0, &config->down[i]));
+    for (int i = 0; i < config->levels; i++)
+        add_group(a, list_level(NULL, 0, &config->up[i]));
+    add_group(a, config->mid_depth);
+}
+
 typedef struct size_reader {
     const weight_source *source;
     err                  status;
@@ -103,6 +120,29 @@ err adapter_sizes_read(resampler_sizes *out, const weight_source *source)
 
 /* ---- binding ---- */
 
+static void bind_pair(binder *b, adapter_pair *pair, weight_stack *kv, int64_t i, int64_t channels, int64_t width)
+{
+    int at = bind_enter(b, "ms_adapter.%" PRId64, 2 * i + 1);
+    pair->first_row = kv->bound;
+    bind_part(b, kv, &pair->k.w, "to_k_ip.weight", DIMS(channels, width));
+    bind_part(b, kv, &pair->v.w, "to_v_ip.weight", DIMS(channels, width));
+    bind_leave(b, at);
+}
+
+static void bind_group(binder *b, ms_adapter *a, int number, int64_t width)
+{
+    adapter_group *group = &a->group[number];
+    int64_t        rows = 0;
+    for (int64_t i = group->first; i < group->end; i++)
+        rows += 2 * a->channels[i];
+    bind_stack_begin(&group->kv, rows);
+    for (int64_t i = group->first; i < group->end; i++) {
+        a->pair[i].group = number;
+        bind_pair(b, &a->pair[i], &group->kv, i, a->channels[i], width);
+    }
+    bind_stack_end(b, &group->kv);
+}
+
 void adapter_bind(binder *b, ms_adapter *a, arena *owner, const resampler_sizes *sizes, const int64_t *channels,
                   int64_t pairs)
 {
@@ -111,15 +151,14 @@ void adapter_bind(binder *b, ms_adapter *a, arena *owner, const resampler_sizes 
         a->channels = channels;
         a->pairs = pairs;
     }
+    if (!a->groups)
+        add_group(a, pairs);
+    CHECK(a->groups == 0 || a->group[a->groups - 1].end == pairs, "groups of another number of pairs than %" PRId64, pairs);
     int at = bind_enter(b, "image_proj");
     resampler_bind(b, &a->image_proj, owner, sizes);
     bind_leave(b, at);
-    for (int64_t i = 0; i < pairs; i++) {
-        at = bind_enter(b, "ms_adapter.%" PRId64, 2 * i + 1);
-        bind_linear(b, &a->pair[i].k, "to_k_ip", channels[i], sizes->out_width, false);
-        bind_linear(b, &a->pair[i].v, "to_v_ip", channels[i], sizes->out_width, false);
-        bind_leave(b, at);
-    }
+    for (int i = 0; i < a->groups; i++)
+        bind_group(b, a, i, sizes->out_width);
     bind_tensor(b, &a->dummy, "dummy_image_tokens", WEIGHT_PLAIN, DIMS(1, ADAPTER_DUMMY_TOKENS, sizes->out_width));
 }
 
@@ -137,6 +176,7 @@ err adapter_load(ms_adapter *a, arena *owner, device *dev, dtype type, const wei
                        ", the UNet's cross_attention_dim is %" PRId64 ": this adapter belongs to another model",
                        source->label, sizes.out_width, config->text_width);
     int64_t pairs = adapter_channels(&channels, owner, config);
+    adapter_group_pairs(a, config);
     TRY(bind_load_begin(&b, owner, dev, type, source, trainable));
     adapter_bind(b, a, owner, &sizes, channels, pairs);
     TRY(bind_end(b));
@@ -214,13 +254,13 @@ static const tensor *text_weight(const initialiser *s, const char *path)
     char which;
     if (sscanf(path, "ms_adapter.%d.to_%c_ip", &number, &which) != 2)
         return NULL;
-    const attention_layer *a = unet_cross_attention(s->u, number / 2);
+    const cross_attention *a = unet_cross_attention(s->u, number / 2);
     return which == 'k' ? a->k.w : a->v.w;
 }
 
-static err initialise(initialiser *s, tensor **slot, const char *path, int ndim, const int64_t *dim)
+static err initialise(binder *b, initialiser *s, tensor **slot, const char *path, int ndim, const int64_t *dim)
 {
-    TRY(tensor_new(slot, s->owner, s->dev, LIFE_STATE, arena_copy_string(s->owner, path), DT_F32, ndim, dim));
+    TRY(bind_make(b, slot, s->owner, s->dev, LIFE_STATE, arena_copy_string(s->owner, path), DT_F32, ndim, dim));
     (*slot)->needs_grad = strcmp(path, "dummy_image_tokens") != 0;
     if (s->dev->dataless)
         return OK;
@@ -245,7 +285,7 @@ static void initialise_visit(binder *b, tensor **slot, const char *path, weight_
     initialiser *s = bind_user(b);
     (void)kind;
     if (s->status == OK)
-        s->status = initialise(s, slot, path, ndim, dim);
+        s->status = initialise(b, s, slot, path, ndim, dim);
     s->number++;
 }
 
@@ -259,10 +299,68 @@ err adapter_new(ms_adapter *a, arena *owner, device *dev, const resampler_sizes 
     if (sizes->out_width != u->config.text_width)
         return err_set(E_CONFIG, "adapter: tokens of width %" PRId64 ", but the UNet's cross_attention_dim is %" PRId64,
                        sizes->out_width, u->config.text_width);
+    adapter_group_pairs(a, &u->config);
     TRY(bind_walk_begin(&b, owner, initialise_visit, &s));
     adapter_bind(b, a, owner, sizes, channels, pairs);
     bind_end(b);
     if (s.status != OK)
         adapter_release(a);
     return s.status;
+}
+
+/* ---- a copy ---- */
+
+typedef struct copying {
+    arena   *owner, listed;
+    device  *dev;
+    dtype    type;
+    tensor **from; /* in the order of the walk */
+    int      count, at;
+    err      status;
+} copying;
+
+static void count_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    (void)slot, (void)path, (void)kind, (void)ndim, (void)dim;
+    ((copying *)bind_user(b))->count++;
+}
+
+static void list_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    copying *c = bind_user(b);
+    (void)path, (void)kind, (void)ndim, (void)dim;
+    c->from[c->at++] = *slot;
+}
+
+static void copy_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    copying *c = bind_user(b);
+    tensor  *from = c->from[c->at++];
+    (void)kind;
+    if (c->status == OK)
+        c->status = bind_make(b, slot, c->owner, c->dev, LIFE_STATE, arena_copy_string(c->owner, path), c->type, ndim, dim);
+    if (c->status != OK)
+        return;
+    (*slot)->needs_grad = from->needs_grad;
+    c->status = c->dev->p->copy(c->dev, *slot, from, false);
+}
+
+err adapter_copy(ms_adapter *out, arena *owner, device *dev, ms_adapter *from, dtype type)
+{
+    copying c = {.owner = owner, .dev = dev, .type = type};
+    binder *b;
+    adapter_walk(from, count_visit, &c);
+    c.from = ARENA_ARRAY(&c.listed, tensor *, c.count);
+    adapter_walk(from, list_visit, &c);
+    c.at = 0;
+    *out = (ms_adapter){.groups = from->groups};
+    for (int i = 0; i < from->groups; i++)
+        out->group[i] = (adapter_group){.first = from->group[i].first, .end = from->group[i].end};
+    TRY(bind_walk_begin(&b, owner, copy_visit, &c));
+    adapter_bind(b, out, owner, &from->image_proj.sizes, from->channels, from->pairs);
+    bind_end(b);
+    if (c.status != OK)
+        adapter_release(out);
+    arena_free(&c.listed);
+    return c.status;
 }

@@ -10,22 +10,35 @@ struct unet;
 
 /* Keys and values of the subjects' tokens in one cross-attention; no bias. */
 typedef struct adapter_pair {
-    linear k, v; /* to_k_ip, to_v_ip (channels, out_width) */
+    linear  k, v; /* to_k_ip, to_v_ip (channels, out_width): rows of their group's stack, k from first_row on, then v */
+    int     group;
+    int64_t first_row;
 } adapter_pair;
 
-enum { ADAPTER_DUMMY_TOKENS = 4 };
+enum { ADAPTER_DUMMY_TOKENS = 4, ADAPTER_MAX_GROUPS = 2 * UNET_MAX_LEVELS + 1 };
+
+/* The pairs of one block of the UNet (down_blocks.1, ..., up_blocks.0, ..., mid_block): one tensor, so that one product
+ * gives their keys and values and one their weights' gradient, which is whole as soon as backward has left the block. */
+typedef struct adapter_group {
+    weight_stack kv;
+    int64_t      first, end; /* its pairs */
+} adapter_group;
 
 typedef struct ms_adapter {
     resampler     image_proj;
     adapter_pair *pair; /* pairs of them; pair[i] is ms_adapter.<2i+1> in files: self-attentions take the even places */
     const int64_t *channels; /* of each pair */
     int64_t       pairs;
+    adapter_group group[ADAPTER_MAX_GROUPS];
+    int           groups;
     tensor       *dummy; /* dummy_image_tokens (1,4,out_width): in the files, never computed with, not trained */
 } ms_adapter;
 
 /* The channels of every cross-attention of a UNet, in the order of its attention processors: down_blocks, up_blocks,
  * mid_block. Returns how many; *channels lives in `owner`. */
 int64_t adapter_channels(const int64_t **channels, arena *owner, const unet_config *config);
+/* Groups the pairs by the UNet's blocks; before the first adapter_bind, which else makes one group of all. */
+void adapter_group_pairs(ms_adapter *a, const unet_config *config);
 
 /* Sizes of an adapter file, from the shapes of its tensors. E_MODEL names what is missing or does not fit together. */
 err adapter_sizes_read(resampler_sizes *out, const weight_source *source);
@@ -45,6 +58,10 @@ err adapter_load(ms_adapter *a, arena *owner, device *dev, dtype type, const wei
  * the same cross-attention. Draws: DRAW_INIT of `seed`, the sample is the tensor's number in the walk. */
 err adapter_new(ms_adapter *a, arena *owner, device *dev, const resampler_sizes *sizes, const struct unet *u,
                 uint64_t seed);
+
+/* A copy in another type, of LIFE_STATE, trainable where the original is: what networks in bf16 read while the f32 masters
+ * are trained. */
+err adapter_copy(ms_adapter *out, arena *owner, device *dev, ms_adapter *from, dtype type);
 
 /* Visits all tensors in file order: export, optimizer, lists of gradients. Those that are trained have needs_grad. */
 void adapter_walk(ms_adapter *a, bind_visit visit, void *user);

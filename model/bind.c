@@ -27,6 +27,7 @@ struct binder {
     arena      text; /* names and messages until bind_end */
     char      *path;
     size_t     path_room;
+    weight_stack *stack; /* whose part is being visited */
 
     /* of a loading binder */
     const weight_source *source; /* NULL: only walks */
@@ -205,6 +206,38 @@ static err upload_weight(tensor *t, const weight_view *v, weight_kind kind)
     return e;
 }
 
+static void remember_loaded(binder *b, tensor **slot)
+{
+    if (b->loaded_count == b->loaded_room) {
+        b->loaded_room = b->loaded_room ? 2 * b->loaded_room : 1024;
+        b->loaded = heap_grow(b->loaded, b->loaded_room * sizeof *b->loaded);
+    }
+    b->loaded[b->loaded_count++] = slot;
+}
+
+static err make_stack(binder *b, arena *owner, device *dev, lifetime life, const char *name, dtype type, int ndim,
+                      const int64_t *dim)
+{
+    int64_t all[TENSOR_MAX_DIM];
+    memcpy(all, dim, (size_t)ndim * sizeof *dim);
+    all[0] = b->stack->rows;
+    TRY(tensor_new(&b->stack->t, owner, dev, life, name, type, ndim, all));
+    if (b->source)
+        remember_loaded(b, &b->stack->t);
+    return OK;
+}
+
+err bind_make(binder *b, tensor **slot, arena *owner, device *dev, lifetime life, const char *name, dtype type, int ndim,
+              const int64_t *dim)
+{
+    if (!b->stack)
+        return tensor_new(slot, owner, dev, life, name, type, ndim, dim);
+    if (!b->stack->t)
+        TRY(make_stack(b, owner, dev, life, name, type, ndim, dim));
+    *slot = tensor_rows_view(owner, b->stack->t, name, b->stack->bound, dim[0]);
+    return OK;
+}
+
 static err load_weight(binder *b, tensor **slot, const weight_view *v, const char *path, weight_kind kind, int ndim,
                        const int64_t *dim)
 {
@@ -215,14 +248,10 @@ static err load_weight(binder *b, tensor **slot, const weight_view *v, const cha
         on_device[2] = dim[3];
         on_device[3] = dim[1];
     }
-    TRY(tensor_new(slot, b->owner, b->dev, b->trainable ? LIFE_STATE : LIFE_WEIGHTS, arena_copy_string(b->owner, path),
-                   b->type, ndim, on_device));
+    TRY(bind_make(b, slot, b->owner, b->dev, b->trainable ? LIFE_STATE : LIFE_WEIGHTS, arena_copy_string(b->owner, path),
+                  b->type, ndim, on_device));
     (*slot)->needs_grad = b->trainable;
-    if (b->loaded_count == b->loaded_room) {
-        b->loaded_room = b->loaded_room ? 2 * b->loaded_room : 1024;
-        b->loaded = heap_grow(b->loaded, b->loaded_room * sizeof *b->loaded);
-    }
-    b->loaded[b->loaded_count++] = slot;
+    remember_loaded(b, slot);
     err e = upload_weight(*slot, v, kind);
     if (b->source->done)
         b->source->done(b->source, v);
@@ -316,6 +345,59 @@ void bind_norm(binder *b, norm *m, const char *at, int64_t channels)
     bind_tensor(b, &m->w, "weight", WEIGHT_PLAIN, DIMS(channels));
     bind_tensor(b, &m->b, "bias", WEIGHT_PLAIN, DIMS(channels));
     bind_leave(b, here);
+}
+
+/* ---- stacks ---- */
+
+void bind_stack_begin(weight_stack *s, int64_t rows)
+{
+    s->rows = rows;
+    s->bound = 0;
+}
+
+void bind_part(binder *b, weight_stack *s, tensor **slot, const char *leaf, int ndim, const int64_t *dim)
+{
+    CHECK(!b->stack && s->bound + dim[0] <= s->rows, "%s.%s: rows %lld + %lld of %lld", b->path, leaf, (long long)s->bound,
+          (long long)dim[0], (long long)s->rows);
+    b->stack = s;
+    bind_tensor(b, slot, leaf, WEIGHT_PLAIN, ndim, dim);
+    b->stack = NULL;
+    s->bound += dim[0];
+    if (s->t && *slot)
+        s->t->needs_grad = (*slot)->needs_grad;
+}
+
+void bind_stack_end(binder *b, weight_stack *s)
+{
+    CHECK(s->bound == s->rows, "%s: %lld of %lld rows of a stack", b->path, (long long)s->bound, (long long)s->rows);
+    if (b->visit != bind_visit_release)
+        return;
+    tensor_release(s->t);
+    s->t = NULL;
+}
+
+static void drop_parts(qkv_weights *m)
+{
+    for (int i = 0; i < 2 * QKV; i++) {
+        tensor_release(m->part[i]);
+        m->part[i] = NULL;
+    }
+}
+
+void bind_qkv(binder *b, qkv_weights *m, const char *const at[QKV], int64_t channels, int64_t in, bool bias)
+{
+    bind_stack_begin(&m->w, QKV * channels);
+    bind_stack_begin(&m->b, bias ? QKV * channels : 0);
+    for (int i = 0; i < QKV; i++) {
+        int here = bind_enter(b, "%s", at[i]);
+        bind_part(b, &m->w, &m->part[i], "weight", DIMS(channels, in));
+        if (bias)
+            bind_part(b, &m->b, &m->part[QKV + i], "bias", DIMS(channels));
+        bind_leave(b, here);
+    }
+    drop_parts(m);
+    bind_stack_end(b, &m->w);
+    bind_stack_end(b, &m->b);
 }
 
 void bind_ignore(binder *b, const char *name)

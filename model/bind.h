@@ -22,6 +22,20 @@ typedef struct linear { tensor *w, *b; } linear;        /* w (out,in), b (out) o
 typedef struct conv { tensor *w, *b; } conv;            /* w (O,KH,KW,I), b (O) */
 typedef struct norm { tensor *w, *b; } norm;            /* w, b (C) */
 
+/* Weights that are several in files and one tensor on the device: rows one after another, in the order of binding, so
+ * that one product serves them all. */
+typedef struct weight_stack {
+    tensor *t;     /* (rows,...) */
+    int64_t rows;  /* of all parts */
+    int64_t bound; /* rows that this walk has met: where the next part begins */
+} weight_stack;
+
+enum { QKV = 3 };
+typedef struct qkv_weights { /* queries, keys and values of one input: w (3C,in), b (3C) or NULL */
+    weight_stack w, b;
+    tensor      *part[2 * QKV]; /* only while they are bound */
+} qkv_weights;
+
 typedef struct binder binder;
 typedef void (*bind_visit)(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim);
 
@@ -42,6 +56,16 @@ void bind_tensor(binder *b, tensor **slot, const char *leaf, weight_kind kind, i
 void bind_linear(binder *b, linear *m, const char *at, int64_t out, int64_t in, bool bias);
 void bind_conv(binder *b, conv *m, const char *at, int64_t out, int64_t in, int64_t kernel);
 void bind_norm(binder *b, norm *m, const char *at, int64_t channels);
+/* The parts of a stack, each under its own name, anywhere in the walk between begin and end: *slot becomes a view of its
+ * rows, dim[0] of them. */
+void bind_stack_begin(weight_stack *s, int64_t rows);
+void bind_part(binder *b, weight_stack *s, tensor **slot, const char *leaf, int ndim, const int64_t *dim);
+void bind_stack_end(binder *b, weight_stack *s);
+/* Linear layers at the three paths, of `channels` outputs each. */
+void bind_qkv(binder *b, qkv_weights *m, const char *const at[QKV], int64_t channels, int64_t in, bool bias);
+/* For a visit that makes tensors: as tensor_new, or the next rows of the stack whose part is being bound. */
+err  bind_make(binder *b, tensor **slot, arena *owner, device *dev, lifetime life, const char *name, dtype type, int ndim,
+               const int64_t *dim);
 /* Tensors of the file that the network does not use but that are no mistake (position_ids): a whole name, or the
  * beginning of names and '*'. */
 void bind_ignore(binder *b, const char *name);

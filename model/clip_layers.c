@@ -23,11 +23,10 @@ void clip_layers_config_read(clip_layers_config *out, config_reader *r)
 
 static void bind_layer(binder *b, clip_layer *l, const clip_layers_config *config)
 {
+    static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
     int64_t c = config->hidden;
     bind_norm(b, &l->norm1, "layer_norm1", c);
-    bind_linear(b, &l->q, "self_attn.q_proj", c, c, true);
-    bind_linear(b, &l->k, "self_attn.k_proj", c, c, true);
-    bind_linear(b, &l->v, "self_attn.v_proj", c, c, true);
+    bind_qkv(b, &l->qkv, qkv, c, c, true);
     bind_linear(b, &l->out, "self_attn.out_proj", c, c, true);
     bind_norm(b, &l->norm2, "layer_norm2", c);
     bind_linear(b, &l->fc1, "mlp.fc1", config->intermediate, c, true);
@@ -50,13 +49,13 @@ static tensor *attend(ag *g, const clip_layer *l, const clip_layers_config *conf
 {
     if (!x)
         return NULL;
-    const int64_t heads[] = {x->dim[0], x->dim[1], config->heads, config->hidden / config->heads};
+    const int64_t heads[] = {x->dim[0], x->dim[1], QKV * config->heads, config->hidden / config->heads};
     float   scale = (float)(1.0 / sqrt((double)heads[3]));
     int     scope = ag_scope_open(g);
     tensor *h = ag_layer_norm(g, x, l->norm1.w, l->norm1.b, config->eps);
-    tensor *q = ag_reshape(g, ag_linear(g, h, l->q.w, l->q.b, NULL), 4, heads);
-    tensor *k = ag_reshape(g, ag_linear(g, h, l->k.w, l->k.b, NULL), 4, heads);
-    tensor *v = ag_reshape(g, ag_linear(g, h, l->v.w, l->v.b, NULL), 4, heads);
+    tensor *qkv = ag_reshape(g, ag_linear(g, h, l->qkv.w.t, l->qkv.b.t, NULL), 4, heads);
+    tensor *q = ag_slice(g, qkv, 2, 0, config->heads), *k = ag_slice(g, qkv, 2, config->heads, config->heads);
+    tensor *v = ag_slice(g, qkv, 2, 2 * config->heads, config->heads);
     tensor *y = ag_reshape(g, ag_attention(g, q, k, v, scale, causal), 3, x->dim);
     return ag_scope_close(g, scope, ag_linear(g, y, l->out.w, l->out.b, x));
 }

@@ -15,7 +15,8 @@ typedef struct clip_layers_config {
 
 typedef struct clip_layer {
     norm   norm1, norm2;
-    linear q, k, v, out;
+    qkv_weights qkv;
+    linear out;
     linear fc1, fc2;
 } clip_layer;
 

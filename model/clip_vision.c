@@ -129,7 +129,7 @@ err clip_vision_forward(clip_vision_output *out, ag *g, const clip_vision *m, te
         return err_set(E_SHAPE, "picture encoder: pixel_values (B,H,W,C) are %s, its image_size is %" PRId64 " with %"
                        PRId64 " channels", tensor_shape_text(ag_arena(g), pixel_values), size, m->config.channels);
     int     scope = ag_scope_open(g);
-    tensor *x = embed(g, m, pixel_values);
+    tensor *x = embed(g, m, ag_to_type(g, pixel_values, m->class_embedding->type));
     x = ag_scope_close(g, scope, clip_layers_forward(g, m->layer, config, x, 0, config->layers - 1, false));
     out->penultimate = x;
     if (!want_embeds)

@@ -57,7 +57,9 @@ static tensor *first_latents(ag *g, const resampler *r, tensor *phrase_embeds, t
 {
     int     scope = ag_scope_open(g);
     int64_t rows = boxes->dim[0];
-    tensor *grounding = ag_concat(g, phrase_embeds, ag_box_embedding(g, boxes, RESAMPLER_BOX_FREQUENCIES), 1);
+    dtype   type = r->proj_in.w->type;
+    tensor *box = ag_to_type(g, ag_box_embedding(g, boxes, RESAMPLER_BOX_FREQUENCIES), type); /* sines in f32 */
+    tensor *grounding = ag_concat(g, ag_to_type(g, phrase_embeds, type), box, 1);
     tensor *h = ag_gelu(g, ag_linear(g, grounding, r->latent_in.w, r->latent_in.b, NULL));
     h = ag_linear(g, h, r->latent_out.w, r->latent_out.b, NULL);
     h = normed(g, ag_reshape(g, h, DIMS(rows, r->sizes.queries, r->sizes.dim)), &r->latent_norm);
@@ -116,7 +118,7 @@ tensor *resampler_forward(ag *g, const resampler *r, tensor *image_hidden, tenso
         ag_fail(g, check_inputs(r, image_hidden, phrase_embeds, boxes, drop)) != OK)
         return NULL;
     int     scope = ag_scope_open(g);
-    tensor *x = ag_linear(g, image_hidden, r->proj_in.w, r->proj_in.b, NULL);
+    tensor *x = ag_linear(g, ag_to_type(g, image_hidden, r->proj_in.w->type), r->proj_in.w, r->proj_in.b, NULL);
     int     latents_scope = ag_scope_open(g);
     tensor *latents = first_latents(g, r, phrase_embeds, boxes, drop);
     for (int64_t i = 0; x && latents && i < r->sizes.depth; i++) {

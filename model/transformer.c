@@ -4,22 +4,33 @@
 
 static const float group_norm_eps = 1e-6f, layer_norm_eps = 1e-5f;
 
-static void bind_attention(binder *b, attention_layer *a, const char *path, int64_t channels, int64_t context)
+static void bind_self(binder *b, self_attention *a, int64_t channels)
 {
-    int at = bind_enter(b, "%s", path);
-    bind_linear(b, &a->q, "to_q", channels, channels, false);
-    bind_linear(b, &a->k, "to_k", channels, context, false);
-    bind_linear(b, &a->v, "to_v", channels, context, false);
+    static const char *const qkv[] = {"to_q", "to_k", "to_v"};
+    int at = bind_enter(b, "attn1");
+    bind_qkv(b, &a->qkv, qkv, channels, channels, false);
     bind_linear(b, &a->out, "to_out.0", channels, channels, true);
     bind_leave(b, at);
 }
 
-static void bind_block(binder *b, transformer_block *t, int64_t channels, int64_t text_width)
+static void bind_cross(binder *b, cross_attention *a, int64_t channels, int64_t text_width, weight_stack *text_kv)
 {
+    int at = bind_enter(b, "attn2");
+    a->first_row = text_kv->bound;
+    bind_linear(b, &a->q, "to_q", channels, channels, false);
+    bind_part(b, text_kv, &a->k.w, "to_k.weight", DIMS(channels, text_width));
+    bind_part(b, text_kv, &a->v.w, "to_v.weight", DIMS(channels, text_width));
+    bind_linear(b, &a->out, "to_out.0", channels, channels, true);
+    bind_leave(b, at);
+}
+
+static void bind_block(binder *b, transformer_block *t, const transformer_sizes *s)
+{
+    int64_t channels = s->channels;
     bind_norm(b, &t->norm1, "norm1", channels);
-    bind_attention(b, &t->self, "attn1", channels, channels);
+    bind_self(b, &t->self, channels);
     bind_norm(b, &t->norm2, "norm2", channels);
-    bind_attention(b, &t->cross, "attn2", channels, text_width);
+    bind_cross(b, &t->cross, channels, s->text_width, s->text_kv);
     bind_norm(b, &t->norm3, "norm3", channels);
     bind_linear(b, &t->ff_in, "ff.net.0.proj", 8 * channels, channels, true);
     bind_linear(b, &t->ff_out, "ff.net.2", channels, 4 * channels, true);
@@ -49,41 +60,67 @@ void transformer_bind(binder *b, transformer *t, arena *owner, const transformer
     bind_projection(b, &t->proj_in, "proj_in", sizes);
     for (int i = 0; i < sizes->depth; i++) {
         int at = bind_enter(b, "transformer_blocks.%d", i);
-        bind_block(b, &t->block[i], sizes->channels, sizes->text_width);
+        bind_block(b, &t->block[i], sizes);
         bind_leave(b, at);
     }
     bind_projection(b, &t->proj_out, "proj_out", sizes);
 }
 
-/* (B,T,C) -> (B,T,heads,C/heads) */
-static tensor *split_heads(ag *g, tensor *x, int64_t heads)
+/* (B,T,channels) of x (B,T,..) from column `at` on, as heads: (B,T,heads,channels/heads). A view. */
+static tensor *heads_of(ag *g, tensor *x, int64_t at, int64_t channels, int64_t heads)
 {
-    return x ? ag_reshape(g, x, DIMS(x->dim[0], x->dim[1], heads, x->dim[2] / heads)) : NULL;
+    if (!x)
+        return NULL;
+    tensor *part = x->dim[2] == channels ? x : ag_slice(g, x, 2, at, channels);
+    return ag_reshape(g, part, DIMS(x->dim[0], x->dim[1], heads, channels / heads));
+}
+
+/* residual + out(y), y (B,T,heads,D), residual (B,T,C) */
+static tensor *attention_out(ag *g, const linear *out, tensor *y, tensor *residual)
+{
+    return ag_linear(g, ag_reshape(g, y, residual->ndim, residual->dim), out->w, out->b, residual);
+}
+
+static float attention_scale(int64_t channels, int64_t heads)
+{
+    return 1.0f / sqrtf((float)(channels / heads));
+}
+
+/* residual + self-attention of x (B,T,C) */
+static tensor *attend_self(ag *g, const self_attention *a, tensor *x, tensor *residual, int64_t heads)
+{
+    int     scope = ag_scope_open(g);
+    int64_t channels = residual->dim[2];
+    tensor *qkv = ag_linear(g, x, a->qkv.w.t, NULL, NULL);
+    tensor *q = heads_of(g, qkv, 0, channels, heads), *k = heads_of(g, qkv, channels, channels, heads);
+    tensor *v = heads_of(g, qkv, 2 * channels, channels, heads);
+    tensor *y = ag_attention(g, q, k, v, attention_scale(channels, heads), false);
+    return ag_scope_close(g, scope, attention_out(g, &a->out, y, residual));
 }
 
 /* Adds the subjects' part to what the text gave; y, q (B,h*w,heads,D). */
-static tensor *attend_to_subjects(ag *g, tensor *y, tensor *q, const attention_context *c, const adapter_pair *pair,
-                                  int64_t heads, tensor *mask)
+static tensor *attend_to_subjects(ag *g, tensor *y, tensor *q, const unet_context *c, const adapter_pair *pair,
+                                  int64_t channels, int64_t heads, tensor *mask)
 {
-    tensor *k = split_heads(g, ag_linear(g, c->ip_tokens, pair->k.w, NULL, NULL), heads);
-    tensor *v = split_heads(g, ag_linear(g, c->ip_tokens, pair->v.w, NULL, NULL), heads);
+    tensor *kv = c->ip_kv[pair->group];
+    tensor *k = heads_of(g, kv, pair->first_row, channels, heads);
+    tensor *v = heads_of(g, kv, pair->first_row + channels, channels, heads);
     return ag_multi_subject_attention(g, y, q, k, v, mask, c->subject_scales, c->scale);
 }
 
-/* residual + out(attention of x to keys); pair NULL: no subjects. x (B,T,C), keys (B,S,C'). */
-static tensor *attend(ag *g, const attention_layer *a, tensor *x, tensor *keys, tensor *residual, int64_t heads,
-                      const attention_context *c, const adapter_pair *pair, tensor *mask)
+/* residual + cross-attention of x (B,T,C) to the text and, with a pair, to the subjects */
+static tensor *attend_cross(ag *g, const cross_attention *a, tensor *x, tensor *residual, int64_t heads,
+                            const unet_context *c, const adapter_pair *pair, tensor *mask)
 {
     int     scope = ag_scope_open(g);
-    float   scale = 1.0f / sqrtf((float)(residual->dim[2] / heads));
-    tensor *q = split_heads(g, ag_linear(g, x, a->q.w, NULL, NULL), heads);
-    tensor *k = split_heads(g, ag_linear(g, keys, a->k.w, NULL, NULL), heads);
-    tensor *v = split_heads(g, ag_linear(g, keys, a->v.w, NULL, NULL), heads);
-    tensor *y = ag_attention(g, q, k, v, scale, false);
+    int64_t channels = residual->dim[2];
+    tensor *q = heads_of(g, ag_linear(g, x, a->q.w, NULL, NULL), 0, channels, heads);
+    tensor *k = heads_of(g, c->text_kv, a->first_row, channels, heads);
+    tensor *v = heads_of(g, c->text_kv, a->first_row + channels, channels, heads);
+    tensor *y = ag_attention(g, q, k, v, attention_scale(channels, heads), false);
     if (pair)
-        y = attend_to_subjects(g, y, q, c, pair, heads, mask);
-    y = ag_reshape(g, y, residual->ndim, residual->dim);
-    return ag_scope_close(g, scope, ag_linear(g, y, a->out.w, a->out.b, residual));
+        y = attend_to_subjects(g, y, q, c, pair, channels, heads, mask);
+    return ag_scope_close(g, scope, attention_out(g, &a->out, y, residual));
 }
 
 static tensor *feed_forward(ag *g, const transformer_block *t, tensor *x)
@@ -95,16 +132,16 @@ static tensor *feed_forward(ag *g, const transformer_block *t, tensor *x)
 }
 
 /* x (B,h*w,C) -> the same; the scope of each step drops the x before it. */
-static tensor *block_forward(ag *g, const transformer_block *t, tensor *x, int64_t heads, const attention_context *c,
+static tensor *block_forward(ag *g, const transformer_block *t, tensor *x, int64_t heads, const unet_context *c,
                              const adapter_pair *pair, tensor *mask)
 {
     int     scope = ag_scope_open(g);
     tensor *h = ag_layer_norm(g, x, t->norm1.w, t->norm1.b, layer_norm_eps);
-    x = ag_scope_close(g, scope, attend(g, &t->self, h, h, x, heads, c, NULL, NULL));
+    x = ag_scope_close(g, scope, attend_self(g, &t->self, h, x, heads));
     if (!x)
         return NULL;
     h = ag_layer_norm(g, x, t->norm2.w, t->norm2.b, layer_norm_eps);
-    x = ag_scope_close(g, scope, attend(g, &t->cross, h, c->text, x, heads, c, pair, mask));
+    x = ag_scope_close(g, scope, attend_cross(g, &t->cross, h, x, heads, c, pair, mask));
     return ag_scope_close(g, scope, feed_forward(g, t, x));
 }
 
@@ -115,7 +152,7 @@ static tensor *project(ag *g, const linear *m, tensor *x, tensor *residual)
     return ag_linear(g, x, w, m->b, residual);
 }
 
-static tensor *box_mask(const attention_context *c, int64_t h, int64_t w)
+static tensor *box_mask(const unet_context *c, int64_t h, int64_t w)
 {
     for (int i = 0; i < c->grids; i++)
         if (c->grid[i].h == h && c->grid[i].w == w)
@@ -124,7 +161,7 @@ static tensor *box_mask(const attention_context *c, int64_t h, int64_t w)
     return NULL;
 }
 
-tensor *transformer_forward(ag *g, const transformer *t, tensor *x, const attention_context *c)
+tensor *transformer_forward(ag *g, const transformer *t, tensor *x, const unet_context *c)
 {
     if (!x)
         return NULL;

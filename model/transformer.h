@@ -10,14 +10,22 @@
 #include "model/adapter.h"
 #include "model/bind.h"
 
-typedef struct attention_layer {
-    linear q, k, v; /* no bias */
-    linear out;
-} attention_layer;
+typedef struct self_attention {
+    qkv_weights qkv; /* to_q, to_k, to_v; no bias */
+    linear      out;
+} self_attention;
+
+/* k and v are rows of the UNet's text_kv, from first_row on: one product gives those of all layers. */
+typedef struct cross_attention {
+    linear  q, k, v; /* no bias */
+    linear  out;
+    int64_t first_row;
+} cross_attention;
 
 typedef struct transformer_block {
     norm            norm1, norm2, norm3;
-    attention_layer self, cross; /* attn1, attn2 in files */
+    self_attention  self;  /* attn1 in files */
+    cross_attention cross; /* attn2 */
     linear          ff_in, ff_out; /* ff.net.0.proj, ff.net.2 */
 } transformer_block;
 
@@ -35,28 +43,30 @@ typedef struct transformer_sizes {
     int64_t channels, heads, text_width;
     int     depth, groups;
     bool    linear_projection;
+    weight_stack *text_kv; /* where cross-attentions put to_k and to_v; between its begin and its end */
 } transformer_sizes;
 
 enum { BOX_MASKS_MAX = 16 };
 
-/* What all cross-attentions of one forward share. */
-typedef struct attention_context {
-    tensor           *text;           /* (B,T,text_width) */
+/* What all cross-attentions read: it depends on texts, subjects and the picture's size, not on the noise, so that one
+ * serves all steps of a picture. */
+typedef struct unet_context {
+    tensor           *text_kv;        /* (B,T,rows of the UNet's text_kv) */
     const ms_adapter *adapter;        /* NULL: no subjects, and the fields below are unused */
-    tensor           *ip_tokens;      /* (A,S*N,text_width) */
+    tensor           *ip_kv[ADAPTER_MAX_GROUPS]; /* (A,S*N,rows of the adapter's group) */
     tensor           *subject_scales; /* f32 (S) or NULL */
     float             scale;
     struct {
         int64_t h, w;
         tensor *mask; /* u8 (A,S,h*w) */
-    } grid[BOX_MASKS_MAX]; /* made once per forward for each size, used by every layer of that size */
+    } grid[BOX_MASKS_MAX]; /* one for each size at which subjects are attended to */
     int grids;
-} attention_context;
+} unet_context;
 
 /* Names the weights at the binder's current path; blocks live in `owner`. */
 void transformer_bind(binder *b, transformer *t, arena *owner, const transformer_sizes *sizes);
 
 /* x (B,h,w,C) -> (B,h,w,C) */
-tensor *transformer_forward(ag *g, const transformer *t, tensor *x, const attention_context *c);
+tensor *transformer_forward(ag *g, const transformer *t, tensor *x, const unet_context *c);
 
 #endif

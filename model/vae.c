@@ -171,7 +171,7 @@ err vae_encode(tensor **moments, ag *g, const vae *m, tensor *sample)
         return err_set(E_SHAPE, "VAE encoder: sample (B,H,W,C) is %s, expected %" PRId64 " channels and sides of at "
                        "least %" PRId64, tensor_shape_text(ag_arena(g), sample), config->in_channels, least);
     int     scope = ag_scope_open(g);
-    tensor *x = conv_forward(g, &m->encoder.conv_in, sample, same3);
+    tensor *x = conv_forward(g, &m->encoder.conv_in, ag_to_type(g, sample, m->encoder.conv_in.w->type), same3);
     for (int64_t i = 0; i < config->blocks; i++) {
         const vae_block *block = &m->encoder.block[i];
         x = ag_scope_close(g, scope, resnets(g, block, config, x));
@@ -182,7 +182,7 @@ err vae_encode(tensor **moments, ag *g, const vae *m, tensor *sample)
     x = finish(g, &m->encoder, config, x);
     if (m->quant.w)
         x = conv_forward(g, &m->quant, x, same1);
-    *moments = ag_scope_close(g, scope, x);
+    *moments = ag_scope_close(g, scope, ag_to_type(g, x, DT_F32));
     return ag_status(g);
 }
 
@@ -206,7 +206,8 @@ err vae_decode(tensor **sample, ag *g, const vae *m, tensor *latent)
         return err_set(E_SHAPE, "VAE decoder: latent (B,h,w,C) is %s, expected %" PRId64 " channels",
                        tensor_shape_text(ag_arena(g), latent), config->latent_channels);
     int     scope = ag_scope_open(g);
-    tensor *x = m->post_quant.w ? conv_forward(g, &m->post_quant, latent, same1) : latent;
+    tensor *x = ag_to_type(g, latent, m->decoder.conv_in.w->type);
+    x = m->post_quant.w ? conv_forward(g, &m->post_quant, x, same1) : x;
     x = conv_forward(g, &m->decoder.conv_in, x, same3);
     x = ag_scope_close(g, scope, middle(g, &m->decoder, config, x));
     for (int64_t i = 0; i < config->blocks && x; i++) {
@@ -217,6 +218,6 @@ err vae_decode(tensor **sample, ag *g, const vae *m, tensor *latent)
             x = ag_scope_close(g, scope, conv_forward(g, &block->resample, x, same3));
         }
     }
-    *sample = ag_scope_close(g, scope, finish(g, &m->decoder, config, x));
+    *sample = ag_scope_close(g, scope, ag_to_type(g, finish(g, &m->decoder, config, x), DT_F32));
     return ag_status(g);
 }

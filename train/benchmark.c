@@ -36,11 +36,24 @@ err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim
     return e;
 }
 
+err benchmark_copy_adapter(benchmark *b, parameters *list)
+{
+    dtype type = unet_type(&b->unet);
+    if (type == DT_F32)
+        return OK;
+    TRY(adapter_copy(&b->running, &b->memory, b->dev, &b->adapter, type));
+    if (list)
+        parameters_set_copies(list, &b->running);
+    b->models.adapter = &b->running;
+    return OK;
+}
+
 void benchmark_close(benchmark *b)
 {
     for (int i = 0; i < b->inputs; i++)
         tensor_release(b->input[i]);
     optimizer_free(b->optimizer);
+    adapter_release(&b->running);
     adapter_release(&b->adapter);
     unet_release(&b->unet);
     vae_release(&b->vae);
@@ -255,7 +268,7 @@ err benchmark_run(const benchmark_options *o, FILE *out)
     TRY(check_options(o));
     TRY(device_open_cpu(&b.dev, o->threads));
     if (o->json)
-        fprintf(out, "{\"threads\": %d, \"dtype\": \"f32\", \"parts\": [", b.dev->threads);
+        fprintf(out, "{\"threads\": %d, \"dtype\": \"%s\", \"parts\": [", b.dev->threads, dtype_name(o->type));
     err e = run_list(&ran, &b, benchmark_networks, out);
     if (e == OK)
         e = run_list(&ran, &b, benchmark_ops, out);

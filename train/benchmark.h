@@ -11,7 +11,7 @@
 #include "model/clip_vision.h"
 #include "model/vae.h"
 #include "train/config.h"
-#include "train/optimizer.h"
+#include "train/parameters.h"
 #include "train/step.h"
 
 typedef struct benchmark_options {
@@ -22,6 +22,7 @@ typedef struct benchmark_options {
     int64_t     repeats, size; /* size: of the picture's side in pixels */
     int         threads;
     bool        json;
+    dtype       type;          /* what networks compute in */
     const run_config *config;  /* of `msd plan RUN.yaml` alone */
 } benchmark_options;
 
@@ -39,7 +40,7 @@ typedef struct benchmark {
     clip_vision              vision;
     clip_text                text;
     encoders                *encoders; /* of plan_run */
-    ms_adapter               adapter;
+    ms_adapter               adapter, running; /* running: its copy in the networks' type, when that is not f32 */
     tensor                  *input[8]; /* persistent, random */
     int                      inputs;
     batch                    batch;
@@ -57,6 +58,8 @@ typedef struct benchmark_part {
 /* Both lists end with a part whose name is NULL. */
 extern const benchmark_part benchmark_networks[], benchmark_ops[];
 
+/* Of a network in another type than f32: the adapter's copy that it reads, in b->running. list may be NULL. */
+err benchmark_copy_adapter(benchmark *b, parameters *list);
 /* A tensor of numbers in [-1,1) that lives until the part is closed, put into b->input. */
 err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim);
 /* Releases all that the open part has; for after its runs, and for after an open that failed. */

@@ -11,7 +11,7 @@ enum { TOKENS = 77, SUBJECTS = 2, QUERIES = 16, PHRASE_WIDTH = 768 /* CLIP-L */ 
 
 static load_target target(benchmark *b)
 {
-    return (load_target){.owner = &b->memory, .dev = b->dev, .type = DT_F32};
+    return (load_target){.owner = &b->memory, .dev = b->dev, .type = b->options->type};
 }
 
 /* ---- the UNet ---- */
@@ -42,15 +42,23 @@ static err open_unet(benchmark *b)
 
 static unet_inputs inputs_of(const benchmark *b)
 {
-    return (unet_inputs){.sample = b->input[0], .timestep = b->input[1], .encoder_hidden_states = b->input[2],
-                         .text_embeds = b->input[3], .time_ids = b->input[4]};
+    return (unet_inputs){.sample = b->input[0], .timestep = b->input[1], .text_embeds = b->input[3],
+                         .time_ids = b->input[4]};
+}
+
+/* One forward and its context, which sampling makes once a picture. */
+static err run_unet_with(benchmark *b, ag *g, const adapter_inputs *subjects)
+{
+    unet_inputs  in = inputs_of(b);
+    unet_context context;
+    TRY(unet_context_make(&context, g, &b->unet, b->input[2], subjects, in.sample->dim[1], in.sample->dim[2]));
+    unet_forward(g, &b->unet, &in, &context);
+    return ag_status(g);
 }
 
 static err run_unet(benchmark *b, ag *g)
 {
-    unet_inputs in = inputs_of(b);
-    unet_forward(g, &b->unet, &in, NULL);
-    return ag_status(g);
+    return run_unet_with(b, g, NULL);
 }
 
 static err new_adapter(benchmark *b)
@@ -75,6 +83,7 @@ static err open_guided(benchmark *b)
     TRY(open_unet_of(b, 2));
     TRY(new_adapter(b));
     adapter_walk(&b->adapter, freeze_visit, NULL);
+    TRY(benchmark_copy_adapter(b, NULL));
     TRY(benchmark_input(b, "ip_tokens", DIMS(1, SUBJECTS * QUERIES, b->unet.config.text_width)));
     TRY(benchmark_input(b, "boxes", DIMS(1, SUBJECTS, 4)));
     return tensor_upload(b->input[6], boxes, DT_F32);
@@ -82,10 +91,9 @@ static err open_guided(benchmark *b)
 
 static err run_guided(benchmark *b, ag *g)
 {
-    unet_inputs    in = inputs_of(b);
-    adapter_inputs subjects = {.adapter = &b->adapter, .ip_tokens = b->input[5], .boxes = b->input[6], .scale = 0.6f};
-    unet_forward(g, &b->unet, &in, &subjects);
-    return ag_status(g);
+    const ms_adapter *adapter = b->running.pair ? &b->running : &b->adapter;
+    adapter_inputs subjects = {.adapter = adapter, .ip_tokens = b->input[5], .boxes = b->input[6], .scale = 0.6f};
+    return run_unet_with(b, g, &subjects);
 }
 
 /* ---- the VAE, the picture encoder ---- */
@@ -202,6 +210,7 @@ static err open_train(benchmark *b)
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     fill_batch(b);
     parameters_list(&list, &b->memory, &b->adapter, NULL);
+    TRY(benchmark_copy_adapter(b, &list));
     return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how);
 }
 

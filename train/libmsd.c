@@ -70,11 +70,14 @@ err libmsd_check_run(const msd_run *o)
         return err_set(E_DEVICE, "--device cuda: this build computes on the CPU only; leave --device out");
     if (strcmp(type, "auto") && strcmp(type, "f32") && strcmp(type, "bf16"))
         return err_set(E_USAGE, "--dtype: '%s' is none of auto, f32, bf16", type);
-    if (!strcmp(type, "bf16"))
-        return err_set(E_USAGE, "--dtype bf16: this version computes in f32; leave --dtype out");
     if (o->threads < 0 || o->threads > 4096)
         return err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)o->threads);
     return OK;
+}
+
+dtype libmsd_type(const msd_run *o)
+{
+    return o->dtype && !strcmp(o->dtype, "bf16") ? DT_BF16 : DT_F32;
 }
 
 static err parse_stored_type(stored_type *out, const char *name, stored_type fallback)
@@ -183,7 +186,8 @@ static err probe_with_device(const msd_probe_options *o)
     device *dev = NULL;
     TRY(device_open_cpu(&dev, (int)o->run.threads));
     probe_options p = {.module = o->module, .model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter,
-                       .in = o->in, .out = o->out, .set = o->set.item, .sets = o->set.count, .dev = dev, .type = DT_F32};
+                       .in = o->in, .out = o->out, .set = o->set.item, .sets = o->set.count, .dev = dev,
+                       .type = libmsd_type(&o->run)};
     err e = probe_modules_run(&p);
     device_close(dev);
     return e;
@@ -207,7 +211,8 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
     if (e != OK)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                           .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json};
+                           .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json,
+                           .type = libmsd_type(&o->run)};
     return libmsd_status(benchmark_run(&b, out));
 }
 
@@ -218,6 +223,6 @@ int msd_plan(const msd_plan_options *o, FILE *out)
         return libmsd_status(e);
     plan_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .model = o->model,
                       .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
-                      .threads = (int)o->run.threads, .json = o->run.json};
+                      .threads = (int)o->run.threads, .json = o->run.json, .type = libmsd_type(&o->run)};
     return libmsd_status(plan_print(&p, out));
 }

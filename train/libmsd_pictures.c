@@ -59,7 +59,8 @@ static err run_job(const msd_generate_options *o, const job *j, logger *log)
 {
     device *dev = NULL;
     pipeline *p = NULL;
-    pipeline_files files = {.model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter};
+    pipeline_files files = {.model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter,
+                            .type = libmsd_type(&o->run)};
     TRY(libmsd_check_run(&o->run));
     TRY(device_open_cpu(&dev, (int)o->run.threads));
     err e = pipeline_open(&p, dev, &files, log);

@@ -2,12 +2,14 @@
 #ifndef MSD_TRAIN_LIBMSD_STATUS_H
 #define MSD_TRAIN_LIBMSD_STATUS_H
 
-#include "base/error.h"
+#include "autograd/tensor.h"
 #include "msd.h"
 
 /* The exit code of e; msd_message() then has the line that main prints. */
 int libmsd_status(err e);
 /* E_USAGE, E_DEVICE: a device, dtype or thread count that this build does not have. */
 err libmsd_check_run(const msd_run *o);
+/* What networks compute in: f32 unless bf16 is asked for. */
+dtype libmsd_type(const msd_run *o);
 
 #endif

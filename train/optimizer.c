@@ -10,13 +10,49 @@ static err make_zeros(tensor **out, optimizer *o, arena *owner, int i, dtype typ
     return o->dev->p->fill(o->dev, *out, 0.0f);
 }
 
+static tensor *read_of(const parameter *p)
+{
+    return p->copy ? p->copy : p->t;
+}
+
+/* The tensor that operations read: the parameter, or the stack whose rows it is. Backward writes its gradient. */
+static tensor *whole_of(const parameter *p)
+{
+    tensor *read = read_of(p);
+    return read->base ? read->base : read;
+}
+
+const tensor *parameter_gradient(const parameter *p)
+{
+    return whole_of(p)->grad_fresh ? NULL : read_of(p)->grad;
+}
+
+static err make_gradient(optimizer *o, arena *owner, int i)
+{
+    tensor *read = read_of(&o->param[i]), *whole = whole_of(&o->param[i]);
+    if (!whole->grad)
+        TRY(tensor_new(&whole->grad, owner, o->dev, LIFE_STATE, whole->name, DT_F32, whole->ndim, whole->dim));
+    if (read != whole)
+        read->grad = tensor_grad_view(owner, read);
+    return OK;
+}
+
+static void free_gradient(const parameter *p)
+{
+    tensor *read = read_of(p), *whole = whole_of(p);
+    tensor_release(read->grad);
+    read->grad = NULL;
+    tensor_release(whole->grad);
+    whole->grad = NULL;
+}
+
 static err make_state(optimizer *o, arena *owner, int i)
 {
     tensor *t = o->param[i].t;
     CHECK(t->type == DT_F32 && t->needs_grad && tensor_contiguous(t), "%s is not an f32 trainable", o->param[i].name);
     bool eight_bits = o->how.eight_bits && tensor_count(t) >= OPTIMIZER_SMALL;
     dtype type = eight_bits ? DT_U8 : DT_F32;
-    TRY(tensor_new(&t->grad, owner, o->dev, LIFE_STATE, o->param[i].name, DT_F32, t->ndim, t->dim));
+    TRY(make_gradient(o, owner, i));
     TRY(make_zeros(&o->m[i], o, owner, i, type, t->ndim, t->dim));
     TRY(make_zeros(&o->v[i], o, owner, i, type, t->ndim, t->dim));
     if (!eight_bits)
@@ -47,8 +83,7 @@ err optimizer_new(optimizer **out, arena *owner, device *dev, const parameter *p
 void optimizer_free(optimizer *o)
 {
     for (int i = 0; o && i < o->count; i++) {
-        tensor_release(o->param[i].t->grad);
-        o->param[i].t->grad = NULL;
+        free_gradient(&o->param[i]);
         tensor_release(o->m[i]);
         tensor_release(o->v[i]);
         tensor_release(o->m_absmax[i]);
@@ -59,17 +94,18 @@ void optimizer_free(optimizer *o)
 void optimizer_begin(optimizer *o)
 {
     for (int i = 0; i < o->count; i++)
-        o->param[i].t->grad_fresh = true;
+        whole_of(&o->param[i])->grad_fresh = true;
 }
 
 err optimizer_norm(double *norm, const optimizer *o)
 {
     double sum = 0;
     for (int i = 0; i < o->count; i++) {
-        if (o->param[i].t->grad_fresh)
+        const tensor *gradient = parameter_gradient(&o->param[i]);
+        if (!gradient)
             continue;
         double part = 0;
-        TRY(o->dev->p->sum_squares(o->dev, &part, o->param[i].t->grad));
+        TRY(o->dev->p->sum_squares(o->dev, &part, gradient));
         sum += part;
     }
     *norm = sqrt(sum);
@@ -80,13 +116,13 @@ static err update_one(optimizer *o, int i, float factor, double lr)
 {
     const parameter *p = &o->param[i];
     const adamw *how = &o->how;
-    const tensor *gradient = p->t->grad_fresh ? NULL : p->t->grad;
+    const tensor *gradient = parameter_gradient(p);
     double rate = lr * p->rate, decay = p->no_decay ? 0 : how->weight_decay;
     if (o->m_absmax[i])
-        return o->dev->p->adamw8(o->dev, p->t, o->m[i], o->m_absmax[i], o->v[i], o->v_absmax[i], NULL, gradient, factor, rate,
-                                 how->beta1, how->beta2, how->eps, decay, o->updates);
-    return o->dev->p->adamw(o->dev, p->t, o->m[i], o->v[i], NULL, gradient, factor, rate, how->beta1, how->beta2, how->eps, decay,
-                            o->updates);
+        return o->dev->p->adamw8(o->dev, p->t, o->m[i], o->m_absmax[i], o->v[i], o->v_absmax[i], p->copy, gradient, factor,
+                                 rate, how->beta1, how->beta2, how->eps, decay, o->updates);
+    return o->dev->p->adamw(o->dev, p->t, o->m[i], o->v[i], p->copy, gradient, factor, rate, how->beta1, how->beta2, how->eps,
+                            decay, o->updates);
 }
 
 err optimizer_update(optimizer *o, double norm, double max_norm, double lr)

@@ -14,6 +14,7 @@
 typedef struct parameter {
     const char *name;     /* as in adapter files */
     tensor     *t;        /* f32, needs_grad */
+    tensor     *copy;     /* bf16: what the network reads instead, written by each update; NULL: it reads t */
     double      rate;     /* its learning rate is the step's times this; 1 as a rule */
     bool        no_decay; /* no weight decay */
 } parameter;
@@ -39,6 +40,9 @@ typedef struct optimizer {
 err  optimizer_new(optimizer **out, arena *owner, device *dev, const parameter *param, int count, adamw how);
 void optimizer_free(optimizer *o);
 
+/* What backward has left for a parameter, f32; NULL when it took no part. It is the gradient of the tensor that the network
+ * reads, or the part of its stack's that belongs to it. */
+const tensor *parameter_gradient(const parameter *p);
 void optimizer_begin(optimizer *o);
 /* sqrt of the sum of squares of all gradients, summed in f64 in the list's order. */
 err optimizer_norm(double *norm, const optimizer *o);

@@ -49,3 +49,37 @@ adamw parameters_adamw(const run_config *c)
     return (adamw){.beta1 = c->optimizer.betas[0], .beta2 = c->optimizer.betas[1], .eps = c->optimizer.eps,
                    .weight_decay = c->optimizer.weight_decay, .eight_bits = c->optimizer.kind == OPTIMIZER_ADAMW8BIT};
 }
+
+dtype parameters_type(const run_config *c)
+{
+    return c->device.dtype == CONFIG_BF16 ? DT_BF16 : DT_F32;
+}
+
+typedef struct copies {
+    parameters *of;
+    int         at, trained_at;
+} copies;
+
+static void set_one(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
+{
+    copies *c = bind_user(b);
+    parameter *p = &c->of->all[c->at++];
+    (void)path, (void)kind, (void)ndim, (void)dim;
+    p->copy = *slot;
+    p->copy->needs_grad = p->t->needs_grad;
+    if (p->t->needs_grad)
+        c->of->trained[c->trained_at++].copy = p->copy;
+}
+
+void parameters_set_copies(parameters *p, ms_adapter *running)
+{
+    adapter_walk(running, set_one, &(copies){.of = p});
+}
+
+err parameters_refresh_copies(const parameters *p)
+{
+    for (int i = 0; i < p->count; i++)
+        if (p->all[i].copy)
+            TRY(p->all[i].t->dev->p->copy(p->all[i].t->dev, p->all[i].copy, p->all[i].t, false));
+    return OK;
+}

@@ -21,4 +21,12 @@ void parameters_list(parameters *out, arena *owner, ms_adapter *a, const run_con
 /* The optimizer's settings in a config. */
 adamw parameters_adamw(const run_config *c);
 
+/* What a run's networks compute in: device.dtype, of which auto is f32 on the CPU. */
+dtype parameters_type(const run_config *c);
+
+/* The copies that the network reads (adapter_copy), made before the optimizer is. */
+void parameters_set_copies(parameters *p, ms_adapter *running);
+/* Writes the masters into their copies: after something else than the optimizer has changed them. */
+err parameters_refresh_copies(const parameters *p);
+
 #endif

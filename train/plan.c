@@ -29,7 +29,7 @@ static void count_parameters(part_plan *p, benchmark *b)
 {
     p->weights = b->dev->memory->in_use[LIFE_WEIGHTS];
     p->state = b->dev->memory->in_use[LIFE_STATE];
-    p->parameters = (int64_t)(p->weights / sizeof(float));
+    p->parameters = (int64_t)(p->weights / dtype_bytes(b->options->type));
     if (b->adapter.pair)
         adapter_walk(&b->adapter, count_visit, &p->parameters);
     for (int i = 0; b->optimizer && i < b->optimizer->count; i++)
@@ -114,7 +114,7 @@ static err default_side(int64_t *out, const plan_options *o)
 static err check_options(benchmark_options *made, const plan_options *o)
 {
     *made = (benchmark_options){.model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                                .size = o->size, .threads = o->threads, .json = o->json};
+                                .size = o->size, .threads = o->threads, .json = o->json, .type = o->type};
     if ((o->config != NULL) + (o->model != NULL) + (o->random != NULL) != 1)
         return err_set(E_USAGE, "plan: give RUN.yaml, --model DIR or --random sdxl|half|tiny, one of them");
     if (o->config && (o->size || o->image_encoder))
@@ -156,11 +156,11 @@ static err plan_parts(const benchmark_options *o, FILE *out)
     TRY(measure_rate(&rate, o->threads));
     TRY(device_open_meta(&b.dev, NULL));
     if (o->json)
-        fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"f32\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
-                1e-9 * rate);
+        fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"%s\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
+                dtype_name(o->type), 1e-9 * rate);
     else
-        fprintf(out, "%" PRId64 " x %" PRId64 " pixels, f32, matrix rate %.1f GFLOP/s\n", o->size, o->size,
-                1e-9 * rate);
+        fprintf(out, "%" PRId64 " x %" PRId64 " pixels, %s, matrix rate %.1f GFLOP/s\n", o->size, o->size,
+                dtype_name(o->type), 1e-9 * rate);
     err e = run_parts(&b, o->config ? plan_run : benchmark_networks, rate, out);
     if (o->json && e == OK)
         fprintf(out, "]}\n");
@@ -182,6 +182,7 @@ err plan_print(const plan_options *o, FILE *out)
     if (e == OK) {
         made.config = config;
         made.size = config->data.resolution;
+        made.type = parameters_type(config);
         e = plan_parts(&made, out);
     }
     arena_free(&memory);

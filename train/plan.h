@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "base/error.h"
+#include "autograd/tensor.h"
 
 typedef struct plan_options {
     const char *config;        /* RUN.yaml: that run's step with its encoders, and nothing else below; or NULL */
@@ -19,6 +19,7 @@ typedef struct plan_options {
     int64_t     size;          /* of the picture's side in pixels; 0: what the UNet was made for */
     int         threads;       /* for the matrix rate */
     bool        json;
+    dtype       type;          /* what networks compute in; of a run, as its config says */
 } plan_options;
 
 /* Prints a table, or one JSON object, to `out`. E_USAGE, E_CONFIG, or what loading met. */

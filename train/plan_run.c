@@ -43,11 +43,11 @@ static void make_batch(benchmark *b)
 static err open_run(benchmark *b)
 {
     const run_config *c = b->options->config;
-    load_target       to = {.owner = &b->memory, .dev = b->dev, .type = DT_F32};
+    load_target       to = {.owner = &b->memory, .dev = b->dev, .type = parameters_type(c)};
     scheduler_config  scheduler;
     parameters        list;
     TRY(scheduler_config_load(&scheduler, c->model.base));
-    TRY(encoders_open(&b->encoders, b->dev, DT_F32, c->model.base, c->model.image_encoder,
+    TRY(encoders_open(&b->encoders, b->dev, to.type, c->model.base, c->model.image_encoder,
                       ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
     TRY(load_unet(&b->unet, &to, c->model.base));
     TRY(open_adapter(b, &to));
@@ -55,6 +55,7 @@ static err open_run(benchmark *b)
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     make_batch(b);
     parameters_list(&list, &b->memory, &b->adapter, c);
+    TRY(benchmark_copy_adapter(b, &list));
     return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, parameters_adamw(c));
 }
 

@@ -32,7 +32,7 @@ typedef struct stage {
     arena       *memory;
     recipe       recipe;
     unet         unet;
-    ms_adapter   adapter;
+    ms_adapter   adapter, running; /* running: its copy in bf16 */
     parameters   parameters;
     optimizer   *optimizer;
     step_models  models;
@@ -102,9 +102,14 @@ static err load_models(stage *s)
     TRY(scheduler_config_load(&scheduler, o->model));
     TRY(load_unet(&s->unet, &to, o->model));
     TRY(load_adapter(&s->adapter, &to, o->adapter, &s->unet.config, true));
-    s->models = (step_models){.unet = &s->unet, .adapter = &s->adapter};
+    bool copied = o->type != DT_F32;
+    s->models = (step_models){.unet = &s->unet, .adapter = copied ? &s->running : &s->adapter};
     noise_schedule_make(&s->models.schedule, s->memory, &scheduler);
     parameters_list(&s->parameters, s->memory, &s->adapter, NULL);
+    if (copied) {
+        TRY(adapter_copy(&s->running, s->memory, o->dev, &s->adapter, o->type));
+        parameters_set_copies(&s->parameters, &s->running);
+    }
     return optimizer_new(&s->optimizer, s->memory, o->dev, s->parameters.trained, s->parameters.trained_count,
                          s->recipe.how);
 }
@@ -125,10 +130,12 @@ static err put_noise(const stage *s, const float *nhwc)
 
 static err put_gradient(const stage *s, const parameter *trained)
 {
-    tensor *grad = trained->t->grad;
-    if (trained->t->grad_fresh) /* took no part */
-        TRY(grad->dev->p->fill(grad->dev, grad, 0.0f));
-    return probe_put(s->p, arena_print(s->memory, "grad.%s", trained->name), grad);
+    const tensor *grad = parameter_gradient(trained);
+    const char   *name = arena_print(s->memory, "grad.%s", trained->name);
+    if (grad)
+        return probe_put(s->p, name, grad);
+    const float *zeros = ARENA_ARRAY(s->memory, float, tensor_count(trained->t)); /* took no part */
+    return probe_put_f32(s->p, name, zeros, trained->t->ndim, trained->t->dim);
 }
 
 static err run_gradients(stage *s)
@@ -177,6 +184,7 @@ static err run(probe *p)
     if (e == OK)
         e = s.recipe.updates ? run_updates(&s) : run_gradients(&s);
     optimizer_free(s.optimizer);
+    adapter_release(&s.running);
     adapter_release(&s.adapter);
     unet_release(&s.unet);
     return e;

@@ -65,22 +65,22 @@ static tensor *subject_tokens(ag *g, const ms_adapter *a, const batch *b)
 
 static tensor *ask_model(ag *g, const step_models *m, const batch *b, tensor *noisy)
 {
-    unet_inputs in = {
+    unet_context context;
+    unet_inputs  in = {
         .sample = noisy,
         .timestep = ag_input(g, "timestep", DT_F32, DIMS(b->B), b->timesteps, DT_F32),
-        .encoder_hidden_states = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(b->B, b->T, b->X), b->text, DT_F32),
         .text_embeds = ag_input(g, "text_embeds", DT_F32, DIMS(b->B, b->P), b->pooled, DT_F32),
         .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(b->B, 6), b->time_ids, DT_F32),
     };
-    if (!b->S)
-        return unet_forward(g, m->unet, &in, NULL);
-    adapter_inputs subjects = {
-        .adapter = m->adapter,
-        .ip_tokens = subject_tokens(g, m->adapter, b),
-        .boxes = ag_input(g, "boxes", DT_F32, DIMS(b->B, b->S, 4), b->boxes, DT_F32),
-        .scale = 1.0f,
-    };
-    return unet_forward(g, m->unet, &in, &subjects);
+    adapter_inputs subjects = {.adapter = m->adapter, .scale = 1.0f};
+    if (b->S) {
+        subjects.ip_tokens = subject_tokens(g, m->adapter, b);
+        subjects.boxes = ag_input(g, "boxes", DT_F32, DIMS(b->B, b->S, 4), b->boxes, DT_F32);
+    }
+    tensor *text = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(b->B, b->T, b->X), b->text, DT_F32);
+    if (unet_context_make(&context, g, m->unet, text, b->S ? &subjects : NULL, b->h, b->w) != OK)
+        return NULL;
+    return unet_forward(g, m->unet, &in, &context);
 }
 
 static err check_batch(const step_models *m, const batch *b)

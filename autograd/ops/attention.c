@@ -33,9 +33,9 @@ static err attention_backward(ag *g, op_call *c)
 {
     tensor *dq, *dk, *dv;
     bool    add_q, add_k, add_v;
-    TRY(op_grad(g, c, 0, &dq, &add_q));
-    TRY(op_grad(g, c, 1, &dk, &add_k));
-    TRY(op_grad(g, c, 2, &dv, &add_v));
+    TRY(op_grad_strided(g, c, 0, &dq, &add_q));
+    TRY(op_grad_strided(g, c, 1, &dk, &add_k));
+    TRY(op_grad_strided(g, c, 2, &dv, &add_v));
     device *d = ag_device(g);
     return d->p->attention_backward(d, dq, dk, dv, c->out->grad, c->saved[3], c->saved[4], c->saved[0], c->saved[1],
                                     c->saved[2], c->p.attention.scale, c->p.attention.causal, add_q, add_k, add_v);

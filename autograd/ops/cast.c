@@ -36,3 +36,8 @@ tensor *ag_cast(ag *g, tensor *x, dtype type)
 {
     return ag_apply(g, (op_call){.op = &op_cast, .in = {x}, .p.type = type});
 }
+
+tensor *ag_to_type(ag *g, tensor *x, dtype type)
+{
+    return x && x->type == type ? x : ag_cast(g, x, type);
+}

@@ -52,9 +52,9 @@ static err subjects_backward(ag *g, op_call *c)
     TRY(op_grad(g, c, BASE, &dbase, &add));
     if (dbase)
         TRY(d->p->copy(d, dbase, c->out->grad, add));
-    TRY(op_grad(g, c, QUERY, &dq, &add_q));
-    TRY(op_grad(g, c, KEY, &dk, &add_k));
-    TRY(op_grad(g, c, VALUE, &dv, &add_v));
+    TRY(op_grad_strided(g, c, QUERY, &dq, &add_q));
+    TRY(op_grad_strided(g, c, KEY, &dk, &add_k));
+    TRY(op_grad_strided(g, c, VALUE, &dv, &add_v));
     if (!dq && !dk && !dv)
         return OK;
     return d->p->multi_subject_attention_backward(d, dq, dk, dv, c->out->grad, c->saved[0], c->saved[QUERY],

@@ -52,7 +52,9 @@ static err reshape_backward(ag *g, op_call *c)
     device *d = ag_device(g);
     tensor *dx;
     bool    add;
-    TRY(op_grad(g, c, 0, &dx, &add));
+    if (op_grad_shared(c))
+        return OK;
+    TRY(op_grad_strided(g, c, 0, &dx, &add));
     tensor dy = op_flat(c->out->grad, dx->ndim, dx->dim);
     return d->p->copy(d, dx, &dy, add);
 }

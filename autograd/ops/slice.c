@@ -1,5 +1,5 @@
 /* slice: x (..,n,..) -> the view (..,length,..) of the places start..start+length-1 along one dimension.
- * Gradient: dy into that part of dx, 0 elsewhere. */
+ * Gradient: dy into that part of dx, 0 elsewhere; nothing to do where it was written there (op_grad_strided). */
 #include "autograd/op.h"
 
 static err slice_shape(const op_call *c, tensor *out)
@@ -38,7 +38,9 @@ static err slice_backward(ag *g, op_call *c)
     device *d = ag_device(g);
     tensor *dx;
     bool    add;
-    TRY(op_grad(g, c, 0, &dx, &add));
+    if (op_grad_shared(c))
+        return OK;
+    TRY(op_grad_strided(g, c, 0, &dx, &add));
     if (!add)
         TRY(d->p->fill(d, dx, 0.0f));
     tensor part = *dx;

@@ -207,7 +207,7 @@ static void probe_says_what_is_wrong(void **state)
     o = options(words, 1);
     expect_refusal(&o, E_USAGE, "--set scale=big: expected a number");
     o = options(NULL, 0);
-    expect_refusal(&o, E_SHAPE, "encoder_hidden_states: got (1,7,96), expected (1,*,128)");
+    expect_refusal(&o, E_SHAPE, "encoder_hidden_states: got (1,7,96), expected (*,*,128)");
 }
 
 /* ---- with an adapter ---- */

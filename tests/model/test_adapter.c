@@ -137,7 +137,7 @@ static void pairs_are_the_texts(void **state)
     world_open(&w);
     assert_int_equal(adapter_new(&a, &w.memory, w.dev, &sizes, &w.unet, 5), OK);
     assert_int_equal(a.pairs, 1 + 2 + 4 + 2 + 2); /* down 1, down 2; up 0 (two layers of depth 2), up 1; mid */
-    const attention_layer *expected[] = {&w.unet.down[1].transformer[0].block[0].cross,
+    const cross_attention *expected[] = {&w.unet.down[1].transformer[0].block[0].cross,
                                          &w.unet.down[2].transformer[0].block[1].cross,
                                          &w.unet.up[0].transformer[1].block[0].cross,
                                          &w.unet.up[1].transformer[0].block[0].cross, &w.unet.mid.block[1].cross};

@@ -96,7 +96,6 @@ static tensor *input(network *n, const char *name)
 static unet_inputs inputs(network *n)
 {
     return (unet_inputs){.sample = input(n, "sample"), .timestep = input(n, "timestep"),
-                         .encoder_hidden_states = input(n, "encoder_hidden_states"),
                          .text_embeds = input(n, "text_embeds"), .time_ids = input(n, "time_ids")};
 }
 
@@ -106,10 +105,20 @@ static adapter_inputs subjects(network *n)
         .adapter = &n->adapter, .ip_tokens = input(n, "ip_tokens"), .boxes = input(n, "boxes"), .scale = 0.6f};
 }
 
+/* A forward with a context of its own; s may be NULL. */
+static tensor *forward(network *n, const unet_inputs *in, const adapter_inputs *s)
+{
+    unet_context context;
+    tensor      *text = input(n, "encoder_hidden_states");
+    if (unet_context_make(&context, n->g, &n->unet, text, s, in->sample->dim[1], in->sample->dim[2]) != OK)
+        return NULL;
+    return unet_forward(n->g, &n->unet, in, &context);
+}
+
 static void expect(network *n, const char *name, const adapter_inputs *s)
 {
     unet_inputs in = inputs(n);
-    tensor     *out = unet_forward(n->g, &n->unet, &in, s);
+    tensor     *out = forward(n, &in, s);
     if (!out)
         fail_msg("%s", err_message());
     assert_true(golden_agrees(&n->data, name, out, true, tolerance));
@@ -155,13 +164,13 @@ static void fewer_samples_with_subjects(void **state)
     adapter_inputs s = subjects(&n);
     s.boxes = ag_slice(n.g, s.boxes, 0, 0, 1);
     s.ip_tokens = ag_slice(n.g, s.ip_tokens, 0, 0, 1);
-    tensor *out = unet_forward(n.g, &n.unet, &in, &s);
+    tensor *out = forward(&n, &in, &s);
     if (!out)
         fail_msg("%s", err_message());
     assert_int_equal(tensor_download(one, DT_F32, out), OK);
     ag_reset(n.g);
     in = inputs(&n);
-    out = unet_forward(n.g, &n.unet, &in, NULL);
+    out = forward(&n, &in, NULL);
     assert_non_null(out);
     assert_int_equal(tensor_download(both, DT_F32, out), OK);
     assert_true(relative_error(one + per_sample, both + per_sample, t->count - per_sample) <
@@ -178,17 +187,20 @@ static void gradients_reach_the_adapter_alone(void **state)
     unet_inputs    in = inputs(&n);
     adapter_inputs s = subjects(&n);
     tensor        *target = input(&n, "sample");
-    tensor        *loss = ag_mse(n.g, unet_forward(n.g, &n.unet, &in, &s), target);
+    tensor        *loss = ag_mse(n.g, forward(&n, &in, &s), target);
     if (!loss || ag_backward(n.g, loss) != OK)
         fail_msg("%s", err_message());
-    for (int64_t i = 0; i < n.adapter.pairs; i++) {
-        float value = 0;
-        assert_non_null(n.adapter.pair[i].k.w->grad);
-        assert_non_null(n.adapter.pair[i].v.w->grad);
-        tensor first = *n.adapter.pair[i].v.w->grad;
+    for (int64_t i = 0; i < 2 * n.adapter.pairs; i++) { /* in memory they are parts of their group's */
+        const adapter_pair *pair = &n.adapter.pair[i / 2];
+        const tensor       *part = i % 2 ? pair->v.w : pair->k.w;
+        float               value = 0;
+        assert_ptr_equal(part->base, n.adapter.group[pair->group].kv.t);
+        assert_non_null(part->base->grad);
+        tensor first = *tensor_grad_view(&n.memory, part);
         first.ndim = 0;
         assert_int_equal(tensor_download(&value, DT_F32, &first), OK);
         assert_true(value != 0);
+        tensor_release(&first);
     }
     assert_null(n.unet.conv_in.w->grad);
     assert_null(n.adapter.dummy->grad);
@@ -203,14 +215,14 @@ static void wrong_inputs_are_named(void **state)
     network_open(&n, "unet_b.safetensors");
     unet_inputs in = inputs(&n);
     in.text_embeds = in.timestep;
-    assert_null(unet_forward(n.g, &n.unet, &in, NULL));
+    assert_null(forward(&n, &in, NULL));
     assert_int_equal(ag_status(n.g), E_SHAPE);
     assert_non_null(strstr(err_message(), "text_embeds: got (3), expected (3,20)"));
     ag_reset(n.g);
     in = inputs(&n);
     adapter_inputs s = subjects(&n);
     s.boxes = ag_slice(n.g, s.boxes, 1, 0, 2);
-    assert_null(unet_forward(n.g, &n.unet, &in, &s));
+    assert_null(forward(&n, &in, &s));
     assert_non_null(strstr(err_message(), "ip_tokens: got (2,6,40), expected (2,4,40)"));
     network_close(&n);
 }
@@ -225,7 +237,7 @@ static void bits_repeat(void **state)
     for (int round = 0; round < 2; round++) {
         unet_inputs    in = inputs(&n);
         adapter_inputs s = subjects(&n);
-        tensor        *out = unet_forward(n.g, &n.unet, &in, &s);
+        tensor        *out = forward(&n, &in, &s);
         assert_non_null(out);
         size_t bytes = (size_t)tensor_count(out) * sizeof(float);
         float *value = arena_get(&n.memory, bytes);

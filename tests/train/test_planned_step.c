@@ -101,7 +101,7 @@ static float *gradients(const fixture *f, size_t *count)
         const tensor *t = f->list.trained[i].t;
         size_t        n = (size_t)tensor_count(t);
         out = heap_grow(out, (*count + n) * sizeof *out);
-        assert_int_equal(tensor_download(out + *count, DT_F32, t->grad), OK);
+        assert_int_equal(tensor_download(out + *count, DT_F32, parameter_gradient(&f->list.trained[i])), OK);
         *count += n;
     }
     return out;

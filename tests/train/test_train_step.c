@@ -351,9 +351,9 @@ static void trainer_close(trainer *t)
 
 static float *gradient(trainer *t, int i)
 {
-    tensor *grad = t->parameters.trained[i].t->grad;
-    float  *out = arena_get(&t->memory, (size_t)tensor_count(grad) * sizeof *out);
-    assert_false(t->parameters.trained[i].t->grad_fresh);
+    const tensor *grad = parameter_gradient(&t->parameters.trained[i]);
+    assert_non_null(grad);
+    float *out = arena_get(&t->memory, (size_t)tensor_count(grad) * sizeof *out);
     assert_int_equal(tensor_download(out, DT_F32, grad), OK);
     return out;
 }

@@ -9,7 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float cpu_exp(float x)
+/* The same for x that is known to be in [-87.3, 88]; anything else gives nonsense. */
+static inline float cpu_exp_normal(float x)
 {
     const float round_to_integer = 0x1.8p23f; /* adding it leaves the rounded integer in the low bits */
     float shifted = x * 0x1.715476p+0f + round_to_integer;
@@ -26,7 +27,12 @@ static inline float cpu_exp(float x)
     bits = (bits << 23) + 0x3f800000u;
     float power;
     memcpy(&power, &bits, sizeof power);
-    y *= power;
+    return y * power;
+}
+
+static inline float cpu_exp(float x)
+{
+    float y = cpu_exp_normal(x);
     y = x < -0x1.5d4p6f ? 0.0f : y;
     return x > 88.0f ? INFINITY : y;
 }

@@ -1,7 +1,7 @@
 /* Functions of one number: SiLU, GELU, quick-GELU and the gated GELU. */
 #include "autograd/cpu/cpu.h"
 #include "autograd/cpu/element.h"
-#include "autograd/cpu/erf.h"
+#include "autograd/cpu/normal.h"
 
 static inline float sigmoid(float x)
 {
@@ -10,13 +10,13 @@ static inline float sigmoid(float x)
 
 static inline float gelu_value(float x)
 {
-    return 0.5f * x * (1.0f + cpu_erf(x * 0x1.6a09e6p-1f));
+    return x * cpu_normal_cdf(x);
 }
 
 /* d gelu = Phi(x) + x phi(x) */
 static inline float gelu_slope(float x)
 {
-    return 0.5f * (1.0f + cpu_erf(x * 0x1.6a09e6p-1f)) + x * 0x1.988454p-2f * cpu_exp(-0.5f * x * x);
+    return cpu_normal_cdf(x) + x * 0x1.988454p-2f * cpu_exp(-0.5f * x * x);
 }
 
 /* quick-GELU: x sigmoid(1.702 x), as CLIP has it */

@@ -1,5 +1,6 @@
 /* What the rows of the op test do not show of the CPU's primitives: copies between types and strides, the optimizer,
- * bits that do not depend on the number of threads, sums longer than a chunk, and erf. */
+ * bits that do not depend on the number of threads, sums longer than a chunk, and the normal distribution
+ * function. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "autograd/cpu/erf.h"
+#include "autograd/cpu/normal.h"
 #include "autograd/device.h"
 #include "base/half.h"
 #include "data/counter.h"
@@ -98,6 +99,118 @@ static void test_rounding_and_nan(void **state)
     assert_int_equal(tensor_upload(ids, large, DT_I32), OK);
     assert_int_equal(tensor_download(again, DT_I32, ids), OK);
     assert_memory_equal(again, large, sizeof large);
+    close_world(&w);
+}
+
+static float download_one(const tensor *t, int64_t i)
+{
+    return t->type == DT_BF16 ? bf16_to_f32(((const uint16_t *)t->data)[i]) : ((const float *)t->data)[i];
+}
+
+static bool same_number(float a, float b)
+{
+    return isnan(a) ? isnan(b) : f32_bits(a) == f32_bits(b);
+}
+
+enum { ALL = 65536 };
+
+/* Every bf16 and f16 there is, subnormals, infinities and NaN too, through the loops that the device runs: they are compiled
+ * for several machines, and only scalars are compared bit by bit with the definition (tests/base/test_half.c). */
+static void test_every_half(void **state)
+{
+    (void)state;
+    world     w = open_world(2);
+    uint16_t *bits = heap_get(ALL * sizeof *bits);
+    tensor   *b = empty(&w, DT_BF16, DIMS(ALL)), *f = empty(&w, DT_F32, DIMS(ALL)), *again = empty(&w, DT_BF16, DIMS(ALL));
+    for (int i = 0; i < ALL; i++)
+        bits[i] = (uint16_t)i;
+    assert_int_equal(tensor_upload(b, bits, DT_BF16), OK);
+    assert_memory_equal(b->data, bits, ALL * sizeof *bits); /* NaN bits stay */
+    assert_int_equal(w.d->p->copy(w.d, f, b, false), OK);
+    assert_int_equal(w.d->p->copy(w.d, again, f, false), OK);
+    for (int i = 0; i < ALL; i++) {
+        assert_true(same_number(download_one(f, i), bf16_to_f32(bits[i])));
+        assert_true(same_number(download_one(again, i), bf16_to_f32(bits[i])));
+    }
+    assert_int_equal(tensor_upload(f, bits, DT_F16), OK);
+    assert_int_equal(tensor_upload(b, bits, DT_F16), OK);
+    for (int i = 0; i < ALL; i++) {
+        assert_true(same_number(download_one(f, i), f16_to_f32(bits[i])));
+        assert_true(same_number(download_one(b, i), bf16_to_f32(f32_to_bf16(f16_to_f32(bits[i])))));
+    }
+    free(bits);
+    close_world(&w);
+}
+
+/* Between each two neighbours of bf16: the middle goes to the even one, what lies beside it to the nearer. Through the
+ * copy and through the arithmetic kernels, which round on their own. */
+static void test_every_rounding(void **state)
+{
+    (void)state;
+    world   w = open_world(2);
+    tensor *f = empty(&w, DT_F32, DIMS(3, ALL)), *b = empty(&w, DT_BF16, DIMS(3, ALL)), *y = empty(&w, DT_BF16, DIMS(3, ALL));
+    tensor *part = empty(&w, DT_BF16, DIMS(3, ALL)), *sum = empty(&w, DT_BF16, DIMS(3, ALL));
+    float  *value = f->data;
+    for (int i = 0; i < ALL; i++)
+        for (int k = 0; k < 3; k++)
+            value[k * ALL + i] = f32_from_bits((uint32_t)i << 16 | (0x7FFFu + (uint32_t)k));
+    assert_int_equal(w.d->p->copy(w.d, b, f, false), OK);
+    for (int i = 0; i < ALL; i++) {
+        float low = bf16_to_f32((uint16_t)i), high = bf16_to_f32((uint16_t)(i + 1));
+        if ((i & 0x7FFF) >= 0x7F80) { /* NaN: the upper 16 bits of infinity with something below them, too */
+            for (int k = 0; k < 3; k++)
+                assert_true(isnan(download_one(b, k * ALL + i)));
+            continue;
+        }
+        assert_true(same_number(download_one(b, i), low));
+        assert_true(same_number(download_one(b, ALL + i), i % 2 ? high : low));
+        assert_true(same_number(download_one(b, 2 * ALL + i), high));
+    }
+    /* a sum of two bf16 whose exact value is such a middle: b + ulp / 2 */
+    for (int i = 0; i < ALL; i++) {
+        int exponent = i >> 7 & 0xFF;
+        for (int k = 0; k < 3; k++) {
+            uint16_t half = exponent > 8 && exponent < 255 ? (uint16_t)((i & 0x8000) | (exponent - 8) << 7) : 0;
+            ((uint16_t *)part->data)[k * ALL + i] = half;
+            ((uint16_t *)y->data)[k * ALL + i] = (uint16_t)i;
+        }
+    }
+    assert_int_equal(w.d->p->add(w.d, sum, y, part), OK);
+    for (int64_t i = 0; i < 3 * ALL; i++)
+        assert_true(same_number(download_one(sum, i), bf16_to_f32(f32_to_bf16(download_one(y, i) + download_one(part, i)))));
+    close_world(&w);
+}
+
+/* What is not finite is not finite afterwards: a NaN anywhere is seen in the result of every kernel. */
+static void test_nan_survives(void **state)
+{
+    (void)state;
+    world             w = open_world(2);
+    const primitives *p = w.d->p;
+    for (int half = 0; half < 2; half++) {
+        dtype   type = half ? DT_BF16 : DT_F32;
+        float   values[70] = {0};
+        tensor *x = empty(&w, type, DIMS(1, 70)), *y = empty(&w, type, DIMS(1, 70)), *gate = empty(&w, type, DIMS(1, 35));
+        tensor *c = empty(&w, type, DIMS(70)), *mean = empty(&w, DT_F32, DIMS(1, 1)), *rstd = empty(&w, DT_F32, DIMS(1, 1));
+        assert_int_equal(p->fill(w.d, c, 1.0f), OK);
+        for (int at = 3; at < 70; at += 33) { /* in the vector loop and after it */
+            values[at] = NAN;
+            values[at - 1] = INFINITY;
+            assert_int_equal(tensor_upload(x, values, DT_F32), OK);
+            for (int f = UNARY_SILU; f <= UNARY_QUICK_GELU; f++) {
+                assert_int_equal(p->unary(w.d, y, x, (unary)f), OK);
+                assert_true(isnan(download_one(y, at)) && download_one(y, at - 1) == INFINITY);
+            }
+            assert_int_equal(p->add(w.d, y, x, c), OK);
+            assert_true(isnan(download_one(y, at)) && download_one(y, at - 1) == INFINITY && download_one(y, 0) == 1.0f);
+            assert_int_equal(p->geglu(w.d, gate, x), OK);
+            assert_true(isnan(download_one(gate, at % 35)));
+            assert_int_equal(p->layer_norm(w.d, y, NULL, NULL, x, c, c, 1e-5f), OK);
+            assert_true(isnan(download_one(y, 0)));
+            assert_int_equal(p->group_norm(w.d, y, mean, rstd, x, NULL, c, c, 1, 1e-5f, true), OK);
+            assert_true(isnan(download_one(y, 69)));
+        }
+    }
     close_world(&w);
 }
 
@@ -189,6 +302,28 @@ static void test_adamw(void **state)
     expect_near("adamw m", m, golden(s, "adamw.m"));
     expect_near("adamw v", v, golden(s, "adamw.v"));
     safetensors_close(s);
+    close_world(&w);
+}
+
+/* The copy is the master rounded to nearest even, and the master does not feel it. */
+static void test_adamw_copy(void **state)
+{
+    (void)state;
+    enum { N = 20011 };
+    world   w = open_world(2);
+    tensor *p[2], *m[2], *v[2], *g = filled(&w, "adamw.g0", DIMS(N)), *copy = empty(&w, DT_BF16, DIMS(N));
+    for (int i = 0; i < 2; i++) {
+        p[i] = filled(&w, "adamw.p", DIMS(N));
+        m[i] = empty(&w, DT_F32, DIMS(N));
+        v[i] = empty(&w, DT_F32, DIMS(N));
+        assert_int_equal(w.d->p->fill(w.d, m[i], 0.0f), OK);
+        assert_int_equal(w.d->p->fill(w.d, v[i], 0.0f), OK);
+        assert_int_equal(w.d->p->adamw(w.d, p[i], m[i], v[i], i ? copy : NULL, g, 1.0f, 3e-3, 0.8, 0.95, 1e-6, 0.1, 1), OK);
+    }
+    assert_memory_equal(p[0]->data, p[1]->data, N * sizeof(float));
+    for (int i = 0; i < N; i++)
+        assert_int_equal(((uint16_t *)copy->data)[i], f32_to_bf16(((float *)p[1]->data)[i]));
+    assert_int_equal(w.d->p->adamw(w.d, p[0], m[0], v[0], g, g, 1.0f, 3e-3, 0.8, 0.95, 1e-6, 0.1, 2), E_SHAPE);
     close_world(&w);
 }
 
@@ -292,19 +427,22 @@ static void test_reduce_to(void **state)
     close_world(&w);
 }
 
-static void test_erf(void **state)
+static void test_normal_cdf(void **state)
 {
     (void)state;
-    double worst = 0;
-    for (int i = -700000; i <= 700000; i++) {
+    double worst = 0, tail = 0;
+    for (int i = -1000000; i <= 1000000; i++) {
         float  x = (float)i * 1e-5f;
-        double e = fabs((double)cpu_erf(x) - erf((double)x));
-        assert_true(e <= 1.5e-7);
+        double exact = 0.5 * erfc((double)x * -0.70710678118654752), e = fabs((double)cpu_normal_cdf(x) - exact);
+        assert_true(e <= 1e-7);
         worst = fmax(worst, e);
+        if (x > -6.0f)
+            tail = fmax(tail, e / exact);
     }
-    printf("ok   erf: within %.2e\n", worst);
-    assert_true(cpu_erf(INFINITY) == 1.0f && cpu_erf(-INFINITY) == -1.0f);
-    assert_true(isnan(cpu_erf(NAN)) && cpu_erf(0.0f) == 0.0f);
+    printf("ok   normal cdf: within %.2e, %.2e of the value\n", worst, tail);
+    assert_true(tail <= 1.1e-5);
+    assert_true(cpu_normal_cdf(INFINITY) == 1.0f && cpu_normal_cdf(-INFINITY) == 0.0f && cpu_normal_cdf(0.0f) == 0.5f);
+    assert_true(isnan(cpu_normal_cdf(NAN)));
 }
 
 /* A call whose tensors are of several types is refused, not computed wrongly. */
@@ -333,13 +471,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_casts),
         cmocka_unit_test(test_rounding_and_nan),
+        cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_every_rounding),
+        cmocka_unit_test(test_nan_survives),
         cmocka_unit_test(test_unaligned_upload),
         cmocka_unit_test(test_strided),
         cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_adamw_copy),
         cmocka_unit_test(test_sum_squares),
         cmocka_unit_test(test_threads_do_not_change_bits),
         cmocka_unit_test(test_reduce_to),
-        cmocka_unit_test(test_erf),
+        cmocka_unit_test(test_normal_cdf),
         cmocka_unit_test(test_mixtures_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,15 @@ typedef struct msd_train_options {
 } msd_train_options;
 int msd_train(const msd_train_options *o);
 
+typedef struct msd_prepare_options {
+    msd_run     run;
+    const char *config;           /* RUN.yaml; data.cache names the folder */
+    msd_list    set;
+    bool        verify, stat, gc; /* look after the cache instead of filling it */
+} msd_prepare_options;
+/* Encodes the dataset of a run into its cache. */
+int msd_prepare(const msd_prepare_options *o, FILE *out);
+
 /* Validates config, model folder and dataset; prints everything that is wrong at once. */
 int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out);
 

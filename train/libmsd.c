@@ -14,6 +14,7 @@
 #include "train/doctor.h"
 #include "train/libmsd_status.h"
 #include "train/plan.h"
+#include "train/prepare.h"
 #include "train/probe_modules.h"
 #include "train/train.h"
 
@@ -110,6 +111,16 @@ int msd_train(const msd_train_options *o)
                        .allow_change = o->allow_change.item, .allowed = o->allow_change.count,
                        .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
     return libmsd_status(train_run(&t, &log));
+}
+
+int msd_prepare(const msd_prepare_options *o, FILE *out)
+{
+    logger log = logger_start(o->run.quiet);
+    if (o->run.threads < 0 || o->run.threads > 4096)
+        return libmsd_status(err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)o->run.threads));
+    prepare_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .verify = o->verify, .stat = o->stat,
+                         .collect = o->gc, .json = o->run.json, .threads = (int)o->run.threads};
+    return libmsd_status(prepare_run(&p, &log, out));
 }
 
 int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out)

@@ -61,13 +61,12 @@ static void picture_key(cache_key *out, const char *content, const char *mask, c
                         const cache_origin *o)
 {
     const double place[] = {crop->x0, crop->y0, crop->x1, crop->y1};
-    const int64_t sizes[] = {resolution, o->picture_side};
     hash_state *h = begin(CACHE_PICTURE, o);
     add_text(h, o->encoder[CACHE_IMAGE_ENCODER]);
     add_text(h, content);
     add_text(h, mask);
     hash_add(h, place, sizeof place);
-    hash_add(h, sizes, sizeof sizes);
+    hash_add(h, &resolution, sizeof resolution);
     hash_end(out->hex, h);
 }
 

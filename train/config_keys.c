@@ -70,8 +70,7 @@ const config_key config_keys[CONFIG_KEYS] = {
      .later = "pictures while training"},
 
     {"device.kind", KEY_CHOICE, AT(device.kind), .fallback = "auto", .names = {"auto", "cpu", "cuda"}, .free = true},
-    {"device.dtype", KEY_CHOICE, AT(device.dtype), .fallback = "auto", .names = {"auto", "f32", "bf16"}, .free = true,
-     .later = "bf16", .have = 2},
+    {"device.dtype", KEY_CHOICE, AT(device.dtype), .fallback = "auto", .names = {"auto", "f32", "bf16"}, .free = true},
 };
 
 const config_key *config_key_find(const char *name)

@@ -78,7 +78,7 @@ static err open_source(run *r, dtype type)
 static err load_models(run *r)
 {
     const run_config *c = r->config;
-    load_target to = {&r->memory, r->dev, DT_F32};
+    load_target to = {&r->memory, r->dev, parameters_type(c)};
     scheduler_config scheduler;
     log_info(r->log, "loading %s", c->model.base);
     TRY(scheduler_config_load(&scheduler, c->model.base));
@@ -86,7 +86,7 @@ static err load_models(run *r)
         return err_set(E_CONFIG, "train.timesteps: [%" PRId64 ", %" PRId64 "] goes beyond the %" PRId64 " of the model's scheduler",
                        c->train.timesteps[0], c->train.timesteps[1], scheduler.train_timesteps);
     noise_schedule_make(&r->schedule, &r->memory, &scheduler);
-    TRY(open_source(r, DT_F32));
+    TRY(open_source(r, to.type));
     TRY(load_unet(&r->unet, &to, c->model.base));
     TRY(fingerprint_base(r));
     if (c->model.adapter) {
@@ -105,10 +105,19 @@ static err make_optimizer(run *r)
     const run_config *c = r->config;
     parameters *p = &r->parameters;
     parameters_list(p, &r->memory, &r->adapter, c);
+    if (parameters_type(c) != DT_F32) {
+        TRY(adapter_copy(&r->running, &r->memory, r->dev, &r->adapter, parameters_type(c)));
+        parameters_set_copies(p, &r->running);
+    }
     TRY(optimizer_new(&r->optimizer, &r->memory, r->dev, p->trained, p->trained_count, parameters_adamw(c)));
     if (!(c->train.ema > 0))
         return OK;
     return average_new(&r->average, &r->memory, r->dev, p->trained, p->trained_count, c->train.ema);
+}
+
+const ms_adapter *run_adapter(const run *r)
+{
+    return r->running.pair ? &r->running : &r->adapter;
 }
 
 checkpoint run_checkpoint(run *r, arena *memory)
@@ -159,6 +168,7 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)
         TRY_GOTO(e, resume_load(r, from), done);
+    TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
     TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, log), done);
     e = write_config(r);
@@ -175,6 +185,7 @@ void run_close(run *r)
     ag_free(r->graph);
     average_free(r->average);
     optimizer_free(r->optimizer);
+    adapter_release(&r->running);
     adapter_release(&r->adapter);
     unet_release(&r->unet);
     encoders_close(r->encoders);

@@ -22,7 +22,7 @@ typedef struct run {
     encoders            *encoders;     /* NULL: the cache has what they made */
     sample_source       *source;
     unet                 unet;
-    ms_adapter           adapter;
+    ms_adapter           adapter, running; /* running: its copy in bf16 that the steps read; empty in f32 */
     noise_schedule       schedule;
     parameters           parameters;
     optimizer           *optimizer;
@@ -40,5 +40,7 @@ void run_close(run *r);
 
 /* The state as a checkpoint of r->step, for saving. Its metadata lives in `memory`. */
 checkpoint run_checkpoint(run *r, arena *memory);
+/* What the steps read: the adapter, or its copy. */
+const ms_adapter *run_adapter(const run *r);
 
 #endif

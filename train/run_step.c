@@ -24,7 +24,7 @@ static void name_samples(sample_names *n, const run *r)
 static err accumulate(step_record *record, sample_names *names, run *r)
 {
     const run_config *c = r->config;
-    step_models models = {.unet = &r->unet, .adapter = &r->adapter, .schedule = r->schedule, .min_snr = c->train.min_snr};
+    step_models models = {.unet = &r->unet, .adapter = run_adapter(r), .schedule = r->schedule, .min_snr = c->train.min_snr};
     int64_t parts = c->train.accumulation;
     for (int64_t micro = 0; micro < parts; micro++) {
         double part = 0, waited = r->batches.waited;

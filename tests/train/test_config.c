@@ -150,7 +150,6 @@ static void test_mistakes(void **state)
         {"output: {dir: .}", "output.dir: "},
         {"output: {dir: \"a\\nb\"}", "output.dir: found \"a\\x0Ab\""},
         {"output: {checkpoint_every: -1}", "output.checkpoint_every: found -1"},
-        {"device: {dtype: bf16}", "does not have bf16"},
         {"device: {kind: gpu}", "expected auto, cpu or cuda"},
         {"adapter: {heads: 0}", "adapter.heads: found 0"},
     };

@@ -5,7 +5,7 @@
 set -u
 msd=$1 dir=$3
 rm -rf "$dir" && mkdir -p "$dir" && cd "$dir" || exit 1
-stride=${STRIDE:-17}
+stride=${STRIDE:-43}
 failures=0 tried=0 refused=0
 exec 2> shell.txt # where bash says "Killed"
 

@@ -55,14 +55,29 @@ static inline place place_of(const winograd *c, int64_t tile)
     return (place){tile / c->across / c->down, tile / c->across % c->down * 4, tile % c->across * 4};
 }
 
+/* A tile within the picture. The next one to its right, of which two columns are here, is asked for ahead. */
+static inline void load_whole_tile(const winograd *c, lanes *d, place at, int64_t channel)
+{
+    int64_t      pixel = c->in, row = c->width * pixel;
+    const float *from = c->x + (at.picture * c->height + at.row - c->top) * row + (at.column - c->left) * pixel + channel;
+    for (int y = 0; y < 6; y++, from += row) {
+        const float *to_right = from;
+        for (int x = 0; x < 6; x++, to_right += pixel) {
+            d[y * 6 + x] = *(const wino_vector *)to_right;
+            if (x > 1)
+                __builtin_prefetch(to_right + 4 * pixel);
+        }
+    }
+}
+
 /* What lies outside the picture is 0. */
-static inline void load_tile(const winograd *c, lanes *d, place at, bool whole, int64_t channel)
+static inline void load_tile(const winograd *c, lanes *d, place at, int64_t channel)
 {
     int64_t      top = at.row - c->top, left = at.column - c->left;
     const float *from = c->x + ((at.picture * c->height + top) * c->width + left) * c->in + channel;
     for (int64_t y = 0; y < 6; y++) {
         for (int64_t x = 0; x < 6; x++) {
-            bool inside = whole || (top + y >= 0 && top + y < c->height && left + x >= 0 && left + x < c->width);
+            bool inside = top + y >= 0 && top + y < c->height && left + x >= 0 && left + x < c->width;
             d[y * 6 + x] = inside ? *(const wino_vector *)(from + (y * c->width + x) * c->in) : (wino_vector){0};
         }
     }
@@ -76,16 +91,16 @@ CPU_CLONES void wino_input_tile(const winograd *c, float *v, const wino_tiles *t
     for (int64_t channel = 0; channel < c->in; channel += LANES) {
         lanes d[POINTS], column[POINTS], six[6];
         if (whole)
-            load_tile(c, d, p, true, channel);
+            load_whole_tile(c, d, p, channel);
         else
-            load_tile(c, d, p, false, channel);
+            load_tile(c, d, p, channel);
         for (int x = 0; x < 6; x++)
             input_six(column + x, 6, d + x, 6);
         float *to = v + channel * t->pitch + at * LANES;
         for (int64_t y = 0; y < 6; y++) {
             input_six(six, 1, column + y * 6, 1);
-            for (int64_t x = 0; x < 6; x++)
-                *(wino_vector *)(to + (y * 6 + x) * step) = six[x];
+            for (int64_t x = 0; x < 6; x++, to += step)
+                *(wino_vector *)to = six[x];
         }
     }
 }

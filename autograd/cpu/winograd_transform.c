@@ -58,8 +58,8 @@ static inline place place_of(const winograd *c, int64_t tile)
 /* A tile within the picture. The next one to its right, of which two columns are here, is asked for ahead. */
 static inline void load_whole_tile(const winograd *c, lanes *d, place at, int64_t channel)
 {
-    int64_t      pixel = c->in, row = c->width * pixel;
-    const float *from = c->x + (at.picture * c->height + at.row - c->top) * row + (at.column - c->left) * pixel + channel;
+    int64_t      pixel = c->in, row = c->width * pixel, top = at.picture * c->height + at.row - c->top;
+    const float *from = c->x + top * row + (at.column - c->left) * pixel + channel;
     for (int y = 0; y < 6; y++, from += row) {
         const float *to_right = from;
         for (int x = 0; x < 6; x++, to_right += pixel) {

@@ -21,7 +21,7 @@ const command command_train = {
     .summary = "trains an adapter on your dataset",
     .about = "Trains the adapter (grounding resampler and multi-subject cross-attention) against the frozen SDXL\n"
              "that RUN.yaml names. Ctrl-C finishes the step, saves and exits 130; `--resume auto` goes on from there,\n"
-             "to the same bits as a run that was never stopped.",
+             "to the same bits as a run that was never stopped. A second Ctrl-C leaves at once; SIGUSR1 saves and goes on.",
     .arguments = arguments,
     .examples = "  msd check run.yaml\n"
                 "  msd train run.yaml\n"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # 20 steps = 10 + 10 = killed -9 at each of the 20 and resumed: the same bits of weights, moments, averages and log, with the
-# optimizers adamw and adamw8bit, EMA on. Another seed (other draws) gives other bits.
+# optimizers adamw and adamw8bit, EMA on, with encoders in every step and from the cache of `msd prepare`. Another seed (other draws) gives other bits.
 #   test_resume_matrix.sh MSD TMP
-# MSD_TEST_FULL=1 kills at every step and adds the variants below; else a sample of steps is taken, of one variant each.
+# MSD_TEST_FULL=1 kills at every step of every variant; else at a sample of them.
 set -eu
 msd=$1
 tmp=$2
@@ -74,6 +74,9 @@ variant=("${common[@]}" --set optimizer.kind=adamw)
 if [ "$full" ]; then matrix adamw $every; else matrix adamw 3 18; fi
 variant=("${common[@]}" --set optimizer.kind=adamw8bit)
 if [ "$full" ]; then matrix adamw8bit $every; else matrix adamw8bit 12; fi
+variant=("${common[@]}" --set data.cache=cache)
+"$msd" prepare run.yaml --quiet "${variant[@]}"
+if [ "$full" ]; then matrix cached $every; else matrix cached 6; fi
 
 # negative control: draws that are off
 variant=(--set train.seed=1 --set optimizer.kind=adamw)

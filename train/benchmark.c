@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "autograd/planned.h"
 #include "autograd/profile.h"
 #include "base/progress.h"
 #include "data/counter.h"
@@ -16,6 +17,8 @@ typedef struct measurement {
     double  cpu;               /* median of the process's CPU seconds */
     double  operations, rate;  /* of one run; rate: the machine's, operations a second */
     size_t  peak, peak_step;   /* bytes: all, and beyond weights and state */
+    size_t  planned;           /* what the plan of one run says of the latter */
+    size_t  gradients;         /* bytes of parameters' gradients, which are in the state */
     int     rows;
     profile_row row[SLOWEST];
 } measurement;
@@ -148,11 +151,35 @@ static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part
     return e;
 }
 
+typedef struct planned_part {
+    benchmark            *b;
+    const benchmark_part *part;
+} planned_part;
+
+static err run_planned(ag *g, void *user)
+{
+    const planned_part *p = user;
+    return p->part->run(p->b, g);
+}
+
+static err foresee(measurement *m, benchmark *b, const benchmark_part *part)
+{
+    planned *p = NULL;
+    int64_t  key[1] = {0};
+    TRY(planned_open(&p, b->dev));
+    err e = planned_foresee(&m->planned, p, key, 1, run_planned, &(planned_part){b, part});
+    planned_close(p);
+    for (int i = 0; b->optimizer && i < b->optimizer->count; i++)
+        m->gradients += (size_t)tensor_count(b->optimizer->param[i].t) * sizeof(float);
+    return e;
+}
+
 static err measure(measurement *m, benchmark *b, const benchmark_part *part)
 {
     allocator *a = b->dev->memory;
     double     after = 0.0;
     TRY(part->open(b));
+    TRY(foresee(m, b, part));
     TRY(benchmark_matrix_rate(&m->rate, b->dev));
     size_t kept = a->total;
     a->total_peak = a->total;
@@ -186,8 +213,8 @@ static void print_table(FILE *out, const benchmark_part *part, const measurement
     if (m->operations > 0)
         fprintf(out, ", %.1f GFLOP/s, %.0f %% of the matrix rate of %.1f", 1e-9 * rate, 100.0 * rate / m->rate,
                 1e-9 * m->rate);
-    fprintf(out, "\n  peak %.1f MiB, %.1f MiB of them beyond weights and state\n", (double)m->peak / 1048576.0,
-            (double)m->peak_step / 1048576.0);
+    fprintf(out, "\n  peak %.1f MiB, %.1f MiB of them beyond weights and state, planned %.1f\n", (double)m->peak / 1048576.0,
+            (double)m->peak_step / 1048576.0, (double)m->planned / 1048576.0);
     for (int i = 0; i < m->rows && m->rows > 1; i++) {
         const profile_row *r = &m->row[i];
         fprintf(out, "  %9.1f ms %5" PRId64 " x  %-26s %s", 1e3 * r->seconds, r->calls, r->primitive, row_shape(&text, r));
@@ -203,9 +230,11 @@ static void print_json(FILE *out, const benchmark_part *part, const measurement 
     arena text = {0};
     fprintf(out,
             "%s\n {\"name\": \"%s\", \"ms\": %.3f, \"low_ms\": %.3f, \"high_ms\": %.3f, \"cpu_ms\": %.3f, \"gflop\": %.3f,"
-            " \"matrix_gflops\": %.1f, \"peak_bytes\": %zu, \"step_bytes\": %zu, \"slowest\": [",
+            " \"matrix_gflops\": %.1f, \"peak_bytes\": %zu, \"step_bytes\": %zu, \"planned_bytes\": %zu,"
+            " \"gradient_bytes\": %zu, \"slowest\": [",
             first ? "" : ",", part->name, 1e3 * m->median, 1e3 * m->low, 1e3 * m->high, 1e3 * m->cpu,
-            1e-9 * m->operations, 1e-9 * m->rate, m->peak, m->peak_step);
+            1e-9 * m->operations, 1e-9 * m->rate, m->peak, m->peak_step, m->planned,
+            m->gradients);
     for (int i = 0; i < m->rows; i++)
         fprintf(out, "%s{\"primitive\": \"%s\", \"shape\": \"%s\", \"calls\": %" PRId64 ", \"ms\": %.3f, \"gflop\": %.3f}",
                 i ? ", " : "", m->row[i].primitive, row_shape(&text, &m->row[i]), m->row[i].calls,

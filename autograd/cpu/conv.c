@@ -79,7 +79,7 @@ err cpu_conv2d(device *d, tensor *y, const tensor *x, const tensor *w, const ten
                const conv_geometry *g)
 {
     TRY(need_one_type("conv2d", w, 4, (const tensor *[]){x, y, bias, residual}));
-    if (w->type == DT_BF16 && !onednn_conv_has_bf16())
+    if (w->type == DT_BF16 && !onednn_has_bf16())
         return conv_widened(d, y, x, w, bias, residual, g);
     if (residual && residual->data != y->data)
         memcpy(y->data, residual->data, (size_t)tensor_count(y) * dtype_bytes(y->type));
@@ -119,7 +119,7 @@ err cpu_conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, cons
 {
     TRY(need_one_type("conv2d_dx", w, 2, (const tensor *[]){dx, dy}));
     conv_shape s = shape_of(dx, w, dy, g);
-    bool widen = w->type == DT_BF16 && !onednn_conv_has_bf16();
+    bool widen = w->type == DT_BF16 && !onednn_has_bf16();
     if (winograd_suits(&s))
         return winograd_conv_dx(d, dx->data, dy->data, w->data, &s, add);
     if (!add && !widen)

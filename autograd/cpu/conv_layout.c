@@ -20,7 +20,7 @@ err conv_lay_out(device *d, tensor *w)
 {
     CHECK(w->ndim == 4 && !w->layout && tensor_contiguous(w), "%s is no plain weight of a convolution", w->name);
     CHECK(w->mem && w->mem->references == 1 && w->data == w->mem->data, "%s has views, it cannot be laid out", w->name);
-    bool known = w->type == DT_F32 || (w->type == DT_BF16 && onednn_conv_has_bf16());
+    bool known = w->type == DT_F32 || (w->type == DT_BF16 && onednn_has_bf16());
     if (!known || !tensor_count(w))
         return OK;
     conv_shape s = shape_of(w);

@@ -61,6 +61,12 @@ void onednn_close(onednn *o)
     free(o);
 }
 
+bool onednn_has_bf16(void)
+{
+    dnnl_cpu_isa_t need = dnnl_cpu_isa_avx512_core;
+    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)need) == (unsigned)need;
+}
+
 dnnl_engine_t onednn_engine(onednn *o)
 {
     return o->engine;
@@ -79,9 +85,23 @@ static int slot_of(const key *k)
 
 /* ---- making primitives ---- */
 
-static dnnl_status_t matrix_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t columns, int64_t row, int64_t column)
+static dnnl_data_type_t type_of(int64_t type)
 {
-    return dnnl_memory_desc_init_by_strides(out, 2, (dnnl_dims_t){rows, columns}, dnnl_f32, (dnnl_dims_t){row, column});
+    return type == DT_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+static dnnl_status_t matrix_desc(dnnl_memory_desc_t *out, int64_t type, int64_t rows, int64_t columns, int64_t row,
+                                 int64_t column)
+{
+    return dnnl_memory_desc_init_by_strides(out, 2, (dnnl_dims_t){rows, columns}, type_of(type),
+                                            (dnnl_dims_t){row, column});
+}
+
+static dnnl_status_t batch_desc(dnnl_memory_desc_t *out, int64_t type, int64_t count, int64_t rows, int64_t columns,
+                                int64_t each, int64_t row, int64_t column)
+{
+    return dnnl_memory_desc_init_by_strides(out, 3, (dnnl_dims_t){count, rows, columns}, type_of(type),
+                                            (dnnl_dims_t){each, row, column});
 }
 
 dnnl_status_t onednn_finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool sum)
@@ -109,27 +129,26 @@ dnnl_status_t onednn_finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool su
     return status;
 }
 
-/* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add */
+/* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add, type of a and b, type of y */
 static dnnl_status_t make_matmul(onednn *o, kept *p)
 {
     const int64_t *w = p->k.word;
-    DNNL(matrix_desc(&p->a, w[1], w[2], w[4], w[5]));
-    DNNL(matrix_desc(&p->b, w[2], w[3], w[6], w[7]));
-    DNNL(matrix_desc(&p->c, w[1], w[3], w[3], 1));
-    DNNL(matrix_desc(&p->bias, 1, w[3], w[3], 1));
+    DNNL(matrix_desc(&p->a, w[10], w[1], w[2], w[4], w[5]));
+    DNNL(matrix_desc(&p->b, w[10], w[2], w[3], w[6], w[7]));
+    DNNL(matrix_desc(&p->c, w[11], w[1], w[3], w[3], 1));
+    DNNL(matrix_desc(&p->bias, w[10], 1, w[3], w[3], 1));
     dnnl_matmul_desc_t op;
     DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, w[8] ? &p->bias : NULL, &p->c));
     return onednn_finish(o, p, &op, w[9] != 0);
 }
 
-/* words: kind, count, m, k, n, b.each, b.row, b.column */
+/* words: kind, count, m, k, n, a.each, a.row, a.column, b.each, b.row, b.column, type of a and b, type of y */
 static dnnl_status_t make_batch(onednn *o, kept *p)
 {
     const int64_t *w = p->k.word;
-    DNNL(dnnl_memory_desc_init_by_tag(&p->a, 3, (dnnl_dims_t){w[1], w[2], w[3]}, dnnl_f32, dnnl_abc));
-    DNNL(dnnl_memory_desc_init_by_strides(&p->b, 3, (dnnl_dims_t){w[1], w[3], w[4]}, dnnl_f32,
-                                          (dnnl_dims_t){w[5], w[6], w[7]}));
-    DNNL(dnnl_memory_desc_init_by_tag(&p->c, 3, (dnnl_dims_t){w[1], w[2], w[4]}, dnnl_f32, dnnl_abc));
+    DNNL(batch_desc(&p->a, w[11], w[1], w[2], w[3], w[5], w[6], w[7]));
+    DNNL(batch_desc(&p->b, w[11], w[1], w[3], w[4], w[8], w[9], w[10]));
+    DNNL(batch_desc(&p->c, w[12], w[1], w[2], w[4], w[2] * w[4], w[4], 1));
     dnnl_matmul_desc_t op;
     DNNL(dnnl_matmul_desc_init(&op, &p->a, &p->b, NULL, &p->c));
     return onednn_finish(o, p, &op, false);
@@ -201,8 +220,8 @@ void onednn_give(device *d, void *memory, size_t bytes)
         d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
 }
 
-static err run_matmul(device *d, const key *id, onednn_make *make, float *y, const float *a, const float *b,
-                      const float *bias)
+static err run_matmul(device *d, const key *id, onednn_make *make, void *y, const void *a, const void *b,
+                      const void *bias)
 {
     onednn *o = d->state;
     kept *p = NULL;
@@ -221,18 +240,24 @@ static err run_matmul(device *d, const key *id, onednn_make *make, float *y, con
     return s == dnnl_success ? OK : onednn_refused(s, "a matrix product", id);
 }
 
-err onednn_matmul(device *d, float *y, matrix a, matrix b, const float *bias, int64_t m, int64_t k, int64_t n,
-                  bool add)
+err onednn_matmul(device *d, void *y, dtype y_type, matrix a, matrix b, const void *bias, int64_t m, int64_t k,
+                  int64_t n, bool add)
 {
+    CHECK(a.type == b.type && (y_type == a.type || y_type == DT_F32), "a product of %s and %s into %s",
+          dtype_name(a.type), dtype_name(b.type), dtype_name(y_type));
     if (!m || !n)
         return OK;
-    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add}};
+    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add, a.type, y_type}};
     return run_matmul(d, &id, make_matmul, y, a.data, b.data, bias);
 }
 
-err onednn_matmul_batch(device *d, float *y, const float *a, matrix_batch b, int64_t count, int64_t m, int64_t k,
-                        int64_t n)
+err onednn_matmul_batch(device *d, void *y, dtype y_type, matrix_batch a, matrix_batch b, int64_t count, int64_t m,
+                        int64_t k, int64_t n)
 {
-    key id = {{KIND_BATCH, count, m, k, n, b.each, b.row, b.column}};
-    return run_matmul(d, &id, make_batch, y, a, b.data, NULL);
+    CHECK(a.type == b.type && (y_type == a.type || y_type == DT_F32), "a product of %s and %s into %s",
+          dtype_name(a.type), dtype_name(b.type), dtype_name(y_type));
+    if (!count || !m || !n)
+        return OK;
+    key id = {{KIND_BATCH, count, m, k, n, a.each, a.row, a.column, b.each, b.row, b.column, a.type, y_type}};
+    return run_matmul(d, &id, make_batch, y, a.data, b.data, NULL);
 }

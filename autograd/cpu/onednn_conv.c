@@ -6,12 +6,6 @@
 
 enum { VECTOR = 16 };
 
-bool onednn_conv_has_bf16(void)
-{
-    dnnl_cpu_isa_t need = dnnl_cpu_isa_avx512_core;
-    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)need) == (unsigned)need;
-}
-
 static dnnl_data_type_t data_type(int64_t type)
 {
     return type == DT_BF16 ? dnnl_bf16 : dnnl_f32;

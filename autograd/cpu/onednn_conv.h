@@ -2,7 +2,7 @@
 #ifndef MSD_AUTOGRAD_CPU_ONEDNN_CONV_H
 #define MSD_AUTOGRAD_CPU_ONEDNN_CONV_H
 
-#include "autograd/device.h"
+#include "autograd/cpu/onednn.h"
 
 /* How weights lie: as (O,KH,KW,I), or in the order that oneDNN's forward convolution of their size and type reads
  * (conv_layout.h). */
@@ -16,9 +16,6 @@ typedef struct conv_shape {
     dtype         type;                          /* of x, w, bias, y: DT_F32 or DT_BF16 */
     conv_weights  weights;
 } conv_shape;
-
-/* Whether this machine has bf16 convolutions. */
-bool onednn_conv_has_bf16(void);
 
 /* y = conv(x, w) [+ bias] [+ y, if add]; sums in f32, rounded once */
 err onednn_conv(device *d, void *y, const void *x, const void *w, const void *bias, const conv_shape *s, bool add);

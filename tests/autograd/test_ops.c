@@ -16,8 +16,7 @@ enum { SUITES = sizeof suites / sizeof *suites };
 /* The CPU may still refuse bf16 for these; what it does not refuse has to be right. */
 static bool may_refuse(const op_case *c)
 {
-    return c->op == &op_linear || c->op == &op_attention || c->op == &op_multi_subject_attention ||
-           !strcmp(c->name, "meeting"); /* has a linear in it */
+    return c->op == &op_attention || c->op == &op_multi_subject_attention;
 }
 
 static int run_row(op_bench *b, const op_case *c, int *gradients)

@@ -170,8 +170,8 @@ static void test_every_rounding(void **state)
     for (int i = 0; i < ALL; i++) {
         int exponent = i >> 7 & 0xFF;
         for (int k = 0; k < 3; k++) {
-            uint16_t half = exponent > 8 && exponent < 255 ? (uint16_t)((i & 0x8000) | (exponent - 8) << 7) : 0;
-            ((uint16_t *)part->data)[k * ALL + i] = half;
+            int half = exponent > 8 && exponent < 255 ? (i & 0x8000) | (exponent - 8) << 7 : 0;
+            ((uint16_t *)part->data)[k * ALL + i] = (uint16_t)half;
             ((uint16_t *)y->data)[k * ALL + i] = (uint16_t)i;
         }
     }

@@ -10,8 +10,9 @@
  *         CPU_BOTH(triple, y, x, n);
  *     }
  *
- * CPU_BOTH reads the variable bf16 and calls the kernel with the constant true or false, so that each loop is compiled for one type and vectorises:
- * bf16 is widened by a shift and rounded to nearest even by integer arithmetic, the same bits on every machine. */
+ * CPU_BOTH reads the variable bf16 and calls the kernel with the constant true or false, so that each loop is compiled
+ * for one type and vectorises: bf16 is widened by a shift and rounded to nearest even by integer arithmetic, the same
+ * bits on every machine. */
 #ifndef MSD_AUTOGRAD_CPU_ELEMENT_H
 #define MSD_AUTOGRAD_CPU_ELEMENT_H
 

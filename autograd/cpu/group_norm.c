@@ -1,5 +1,5 @@
-/* Group norm over NHWC: rows are positions, a row has all channels. Each channel is summed over fixed chunks of rows, as
- * distances from a value in its middle, so that f32 sums of a few rows at a time do; those are added up in f64, the
+/* Group norm over NHWC: rows are positions, a row has all channels. Each channel is summed over fixed chunks of rows,
+ * as distances from a value in its middle, so that f32 sums of a few rows at a time do; those are added up in f64, the
  * chunks in order, then the group's channels: the same bits for any number of threads. */
 #include <math.h>
 #include <string.h>
@@ -61,7 +61,8 @@ typedef struct workspace {
 
 static err workspace_get(device *d, workspace *space, const layout *l)
 {
-    size_t doubles = (size_t)(l->batch * l->chunks * 2 * l->channels), floats = (size_t)(l->batch * TABLES * l->channels);
+    size_t doubles = (size_t)(l->batch * l->chunks * 2 * l->channels);
+    size_t floats = (size_t)(l->batch * TABLES * l->channels);
     space->bytes = doubles * sizeof(double) + floats * sizeof(float);
     TRY(d->memory->get(d->memory, &space->memory, space->bytes, LIFE_SCRATCH));
     space->part = space->memory;

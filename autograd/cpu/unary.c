@@ -118,7 +118,8 @@ CPU_INLINE void geglu_slopes(void *restrict da, void *restrict db, const void *r
 }
 
 CPU_CLONES static void geglu_row_backward(void *restrict da, void *restrict db, const void *restrict dy,
-                                          const void *restrict a, const void *restrict b, bool add, int64_t m, bool bf16)
+                                          const void *restrict a, const void *restrict b, bool add, int64_t m,
+                                          bool bf16)
 {
     if (add)
         CPU_BOTH(geglu_slopes, da, db, dy, a, b, true, m);
@@ -133,8 +134,8 @@ err cpu_geglu(device *d, tensor *y, const tensor *x)
     int64_t m = x->dim[x->ndim - 1] / 2, rows = m ? tensor_count(y) / m : 0;
 #pragma omp parallel for num_threads(d->threads) schedule(static) if (rows * m > CPU_CHUNK)
     for (int64_t r = 0; r < rows; r++)
-        geglu_row(cpu_at(y->data, r * m, bf16), cpu_at(x->data, 2 * r * m, bf16), cpu_at(x->data, (2 * r + 1) * m, bf16), m,
-                  bf16);
+        geglu_row(cpu_at(y->data, r * m, bf16), cpu_at(x->data, 2 * r * m, bf16),
+                  cpu_at(x->data, (2 * r + 1) * m, bf16), m, bf16);
     return OK;
 }
 

@@ -215,6 +215,51 @@ static void a_folder_of_the_same_step_is_replaced(void **unused)
     state_close(&c);
 }
 
+/* 8-bit moments of the large tensor, averages, and the counts of skipped steps. */
+static void use_codes_and_averages(state *s, int seed)
+{
+    optimizer_free(s->o);
+    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, true}), OK);
+    uint8_t *codes = s->o->m[0]->data;
+    for (int64_t i = 0; i < tensor_count(s->o->m[0]); i++)
+        codes[i] = (uint8_t)(i * 7 + seed);
+    fill(s->o->m_absmax[0], "m_absmax", seed, 1);
+    fill(s->o->v_absmax[0], "v_absmax", seed, 1);
+    s->c.optimizer = s->o;
+    assert_int_equal(average_new(&s->c.average, &s->memory, s->dev, s->tensor, TRAINED, 0.9), OK);
+    for (int i = 0; i < TRAINED; i++)
+        fill(s->c.average->mean[i], "mean", seed + i, 1);
+    s->c.skips = (skip_counts){seed, seed - 1};
+}
+
+static void codes_averages_and_counts_come_back(void **unused)
+{
+    (void)unused;
+    state a, b, c;
+    state_open(&a, 1, 400);
+    state_open(&b, 2, 400);
+    state_open(&c, 3, 400);
+    use_codes_and_averages(&a, 5);
+    use_codes_and_averages(&b, 6);
+    fresh_run(run);
+    save(run, &a, 12);
+    char *folder = step_path(&a.memory, run, 12);
+    assert_int_equal(entries(folder), FILES + 1);
+    if (checkpoint_load(&b.c, folder) != OK)
+        fail_msg("%s", err_message());
+    assert_memory_equal(a.o->m[0]->data, b.o->m[0]->data, 400 * 13);
+    assert_true(same_bits(a.o->m_absmax[0], b.o->m_absmax[0]) && same_bits(a.o->v_absmax[0], b.o->v_absmax[0]));
+    for (int i = 0; i < TRAINED; i++)
+        assert_true(same_bits(a.c.average->mean[i], b.c.average->mean[i]));
+    assert_true(b.c.skips.all == 5 && b.c.skips.in_a_row == 4);
+    expect_error(checkpoint_load(&c.c, folder), E_CHECKPOINT, "this run needs F32 (400,13); is `adapter:` or optimizer.kind");
+    average_free(a.c.average);
+    average_free(b.c.average);
+    state_close(&a);
+    state_close(&b);
+    state_close(&c);
+}
+
 /* ---- damage ---- */
 
 static void rewrite(const char *path, size_t keep, long flip)
@@ -509,6 +554,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip_is_exact),
         cmocka_unit_test(equal_states_give_equal_bytes),
+        cmocka_unit_test(codes_averages_and_counts_come_back),
         cmocka_unit_test(a_folder_of_the_same_step_is_replaced),
         cmocka_unit_test(damage_is_named_and_changes_nothing),
         cmocka_unit_test(manifests_of_others_are_refused),

@@ -49,7 +49,8 @@ static bool is_bad_sample(err e)
 static int draw_crop(const batch_source *s, int64_t step, int64_t place)
 {
     int crops = sample_view_crops(s->config);
-    draw_key key = {.seed = (uint64_t)s->config->train.seed, .purpose = DRAW_CROP, .step = (uint64_t)step, .sample = (uint64_t)place};
+    draw_key key = {.seed = (uint64_t)s->config->train.seed, .purpose = DRAW_CROP,
+                    .step = (uint64_t)step, .sample = (uint64_t)place};
     return crops > 1 ? (int)draw_below(key, 0, (uint64_t)crops) : 0;
 }
 

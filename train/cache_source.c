@@ -79,7 +79,8 @@ static const char *lacking(bool *unreadable, const cache *store, const sample_ke
     return NULL;
 }
 
-static void find_one(found_sample *f, const char **lacks, cache_source *s, int64_t i, int crop, const cache_origin *o, file_stamps *stamps)
+static void find_one(found_sample *f, const char **lacks, cache_source *s, int64_t i, int crop,
+                     const cache_origin *o, file_stamps *stamps)
 {
     const sample *m = &s->base.dataset->sample[i];
     bool unreadable = false;

@@ -98,7 +98,8 @@ static void close_source(sample_source *s)
 err encoder_source_open(sample_source **out, const run_config *c, const manifest *dataset, encoders *e)
 {
     encoder_source *s = heap_get(sizeof *s);
-    *s = (encoder_source){.base = {.sizes = *encoders_sizes(e), .read = read_pixels, .encode = encode_pixels, .close = close_source},
+    *s = (encoder_source){.base = {.sizes = *encoders_sizes(e), .read = read_pixels, .encode = encode_pixels,
+                                   .close = close_source},
                           .encoders = e};
     err result = sample_source_start(&s->base, c, dataset);
     if (result == OK) {

@@ -40,7 +40,8 @@ static err read_inputs(preparing *p)
     run_config_load(&p->config, &p->memory, &p->found, o->config, o->set, o->sets);
     const run_config *c = p->config;
     if (c && !p->found.errors && !c->data.cache)
-        run_config_problem(&p->found, c, E_CONFIG, "data.cache", "off; name the folder to encode into, e.g. --set data.cache=cache");
+        run_config_problem(&p->found, c, E_CONFIG, "data.cache",
+                           "off; name the folder to encode into, e.g. --set data.cache=cache");
     if (!p->found.errors && !o->verify && !o->stat)
         manifest_load(&p->set[0], &p->found, c->data.manifest, c->data.max_subjects);
     if (!p->found.errors && !o->verify && !o->stat && c->data.validation)
@@ -123,8 +124,8 @@ static err encode_with(preparing *p, encoders *e)
     const run_config *c = p->config;
     const encoder_sizes *z = encoders_sizes(e);
     if (c->data.resolution % z->latent_factor)
-        return err_set(E_CONFIG, "data.resolution: %" PRId64 " is not a multiple of %" PRId64 ", the VAE's factor", c->data.resolution,
-                       z->latent_factor);
+        return err_set(E_CONFIG, "data.resolution: %" PRId64 " is not a multiple of %" PRId64 ", the VAE's factor",
+                       c->data.resolution, z->latent_factor);
     sample_keys_put_sizes(&p->now, z);
     TRY(check_space(p, prepare_plan_bytes(&p->plan, c, &p->now)));
     cache_set_origin(p->store, &p->now);

@@ -165,7 +165,8 @@ static err encode_items(encoding *x, problems *found, ahead *reading, logger *lo
     return e;
 }
 
-err prepare_encode(const prepare_plan *p, problems *found, cache *store, encoders *e, const run_config *c, int readers, logger *log)
+err prepare_encode(const prepare_plan *p, problems *found, cache *store, encoders *e, const run_config *c,
+                   int readers, logger *log)
 {
     encoding x = {.plan = p, .c = c, .store = store, .encoders = e, .origin = *cache_get_origin(store)};
     int slots = readers + 2;

@@ -33,8 +33,8 @@ err sample_source_start(sample_source *s, const run_config *c, const manifest *d
     s->dataset = dataset;
     s->type = sample_source_type(c);
     if (c->data.resolution % z->latent_factor)
-        return err_set(E_CONFIG, "data.resolution: %" PRId64 " is not a multiple of %" PRId64 ", the VAE's factor; give e.g. %" PRId64,
-                       c->data.resolution, z->latent_factor, c->data.resolution / z->latent_factor * z->latent_factor);
+        return err_set(E_CONFIG, "data.resolution: %" PRId64 " is not a multiple of %" PRId64
+                       ", the VAE's factor; give e.g. %" PRId64, c->data.resolution, z->latent_factor, c->data.resolution / z->latent_factor * z->latent_factor);
     int64_t side = c->data.resolution / z->latent_factor;
     s->latent = side * side * z->latent_channels;
     s->empty_text = heap_get((size_t)(z->tokens * z->text_width) * sizeof(float));

@@ -2,21 +2,31 @@
 """msd against PyTorch: the same work, the same threads, turn about in one run.
 
     msd synth half -o half
-    python tests/bench/rival.py --msd build/release/msd --model half unet vae vision conv attention train_step
+    python tests/bench/rival.py --msd build/release/msd --model half unet unet_bf16 vae vision conv attention train_step
+    python tests/bench/rival.py --msd build/release/msd --model half --reference MS-DIFFUSION --photos A.jpg B.jpg generate
 
 Each round runs PyTorch, then `msd benchmark` in a process of its own, so that a load that comes and goes meets both.
 Each side's time of a round is its median over --runs runs after one to warm up. Printed: the median over the rounds,
 lowest and highest, and the ratio msd / PyTorch (smaller is better for msd). Weights are the same folder's; inputs are
 random on both sides, their values change no time. Beside the clock's time stands the CPU time of each process, which a
-busy machine disturbs less.
+busy machine disturbs less. PyTorch runs in inference_mode with channels_last convolutions where that is its best.
+
+train_step also prints memory: the most that is resident beyond what lies there between steps (weights, optimizer state),
+gradients included on both sides; PyTorch's by the kernel's high-water mark, msd's by its own count of every byte.
+generate is the whole command, from the start of the process to the picture, and below it the same without loading:
+`msd generate` against rival_generate.py, the pipeline of diffusers with the reference's adapter.
 """
 import argparse
+import ctypes
 import gc
 import json
 import os
 import resource
+import re
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 
 import torch
@@ -36,7 +46,7 @@ class Conv:
         self.x = torch.randn(1, 320, 64, 64).to(memory_format=torch.channels_last)
         self.conv = torch.nn.Conv2d(320, 320, 3, padding=1).to(memory_format=torch.channels_last)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self):
         self.conv(self.x)
 
@@ -48,31 +58,37 @@ class Attention:
     def __init__(self, a):
         self.qkv = [torch.randn(1, 4096, 10, 64).transpose(1, 2) for _ in range(3)]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self):
         F.scaled_dot_product_attention(*self.qkv)
 
 
-def load_unet(a):
+def load_unet(a, dtype):
     from diffusers import UNet2DConditionModel
-    return UNet2DConditionModel.from_pretrained(a.model, subfolder="unet", torch_dtype=torch.float32).eval()
+    unet = UNet2DConditionModel.from_pretrained(a.model, subfolder="unet", torch_dtype=dtype).eval()
+    return unet.to(memory_format=torch.channels_last)
 
 
 class Unet:
     """Batch 1, 77 tokens, no subjects."""
-    ours = "unet"
+    ours, dtype = "unet", torch.float32
 
     def __init__(self, a):
-        self.model = load_unet(a)
+        self.model = load_unet(a, self.dtype)
         c, side = self.model.config, a.size // 8
-        self.args = (torch.randn(1, c.in_channels, side, side), torch.tensor([500.0]),
-                     torch.randn(1, 77, c.cross_attention_dim))
+        self.args = (torch.randn(1, c.in_channels, side, side).to(self.dtype), torch.tensor([500.0]),
+                     torch.randn(1, 77, c.cross_attention_dim).to(self.dtype))
         pooled = c.projection_class_embeddings_input_dim - 6 * c.addition_time_embed_dim
-        self.extra = {"text_embeds": torch.randn(1, pooled), "time_ids": torch.zeros(1, 6)}
+        self.extra = {"text_embeds": torch.randn(1, pooled).to(self.dtype), "time_ids": torch.zeros(1, 6)}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self):
         self.model(*self.args, added_cond_kwargs=self.extra)
+
+
+class UnetBf16(Unet):
+    """The same in bf16, weights and activations."""
+    dtype, arguments = torch.bfloat16, ["--dtype", "bf16"]
 
 
 class Vae:
@@ -82,9 +98,10 @@ class Vae:
     def __init__(self, a):
         from diffusers import AutoencoderKL
         self.model = AutoencoderKL.from_pretrained(a.model, subfolder="vae", torch_dtype=torch.float32).eval()
+        self.model.to(memory_format=torch.channels_last)
         self.latent = torch.randn(1, 4, a.size // 8, a.size // 8)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self):
         self.model.decode(self.latent)
 
@@ -100,7 +117,7 @@ class Vision:
         size = self.model.config.image_size
         self.pixels = torch.randn(1, 3, size, size)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self):
         self.model(self.pixels, output_hidden_states=True)
 
@@ -200,7 +217,24 @@ class TrainStep:
         self.optimizer.step()
 
 
-PARTS = {"unet": Unet, "vae": Vae, "vision": Vision, "conv": Conv, "attention": Attention, "train_step": TrainStep}
+def status(key):
+    with open("/proc/self/status") as f:
+        return int(re.search(key + r":\s+(\d+) kB", f.read()).group(1)) * 1024
+
+
+def peak_of(run, between):
+    """Bytes resident at most during run() beyond those before it."""
+    between()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    run()
+    return status("VmHWM") - before
+
+
+PARTS = {"unet": Unet, "unet_bf16": UnetBf16, "vae": Vae, "vision": Vision, "conv": Conv, "attention": Attention, "train_step": TrainStep}
 
 
 def theirs(part, a):
@@ -211,23 +245,78 @@ def theirs(part, a):
         part.run()
         wall.append(time.perf_counter() - start)
         cpu.append(cpu_seconds() - cpu_start)
-    return 1e3 * statistics.median(wall[1:]), 1e3 * statistics.median(cpu[1:])
+    found = 1e3 * statistics.median(wall[1:]), 1e3 * statistics.median(cpu[1:])
+    if not isinstance(part, TrainStep):
+        return found
+    return *found, peak_of(part.run, part.optimizer.zero_grad) / 2**20
 
 
 def ours(part, a):
     line = [a.msd, "benchmark", part.ours, "--json", "--quiet", "--repeats", str(a.runs), "--threads", str(a.threads),
-            "--size", str(a.size)]
+            "--size", str(a.size)] + getattr(part, "arguments", [])
     if part.ours not in ("conv", "attention"):
         line += ["--model", a.model]
         if a.image_encoder:
             line += ["--image-encoder", a.image_encoder]
     found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["parts"][0]
-    return found["ms"], found["cpu_ms"]
+    return found["ms"], found["cpu_ms"], (found["step_bytes"] + found["gradient_bytes"]) / 2**20
+
+
+# ---- the whole command ----
+
+SUBJECTS = [("dog", "0,0.25,0.45,0.9"), ("cat", "0.55,0.25,1,0.9")]
+PROMPT = "a dog and a cat on the beach"
+
+
+def timed(line):
+    """(wall, CPU) seconds of a process, and what it printed."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(line, check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (time.perf_counter() - start, cpu), done.stdout, done.stderr
+
+
+def our_command(a, work):
+    line = [a.msd, "generate", "--model", a.model, "--image-encoder", a.image_encoder or os.path.join(a.model, "image_encoder"),
+            "--adapter", f"{work}/adapter.safetensors", "-p", PROMPT, "-o", f"{work}/ours.png", "-W", str(a.size), "-H", str(a.size),
+            "--steps", str(a.steps), "--threads", str(a.threads), "--dtype", a.dtype]
+    for photo, (phrase, box) in zip(a.photos, SUBJECTS):
+        line += ["--subject", f"image={photo},phrase={phrase},box={box}"]
+    whole, _, said = timed(line)
+    loading = sum(float(x) for x in re.findall(r"loaded .* in ([0-9.]+) s", said))
+    return whole, (whole[0] - loading,)
+
+
+def their_command(a, work, *more):
+    line = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "rival_generate.py"), "--model", a.model,
+            "--reference", a.reference, "--threads", str(a.threads)] + (["--image-encoder", a.image_encoder] if a.image_encoder else [])
+    if more:
+        return timed(line + list(more))
+    line += ["--adapter", f"{work}/adapter.safetensors", "--prompt", PROMPT, "--output", f"{work}/theirs.png", "--steps", str(a.steps),
+             "--size", str(a.size)]
+    for photo, (phrase, box) in zip(a.photos, SUBJECTS):
+        line += ["--subject", photo, phrase, box]
+    whole, said, _ = timed(line)
+    return whole, (json.loads(said.strip().splitlines()[-1])["generate"],)
+
+
+def compare_commands(a):
+    if not a.reference or len(a.photos) != 2:
+        raise SystemExit("generate needs --reference CHECKOUT and --photos A B")
+    with tempfile.TemporaryDirectory() as work:
+        their_command(a, work, "--make-adapter", f"{work}/adapter.safetensors")
+        left, right = [], []
+        for _ in range(a.rounds):
+            right.append(their_command(a, work))
+            left.append(our_command(a, work))
+    for i, name in enumerate(("command", "generate")):
+        row(name, [tuple(1e3 * v for v in x[i]) for x in left], [tuple(1e3 * v for v in x[i]) for x in right])
 
 
 def row(name, left, right):
     spread = lambda v: f"{statistics.median(v):9.1f} ({min(v):.1f} to {max(v):.1f})"
-    for which, clock in enumerate(("wall", "CPU")):
+    for which, clock in enumerate(("wall", "CPU", "MiB")[: min(len(left[0]), len(right[0]))]):
         x, y = [v[which] for v in left], [v[which] for v in right]
         ratio = statistics.median(x) / statistics.median(y)
         print(f"{name:10} {clock:5}{spread(x):34} {spread(y):34} {ratio:.3f}", flush=True)
@@ -235,12 +324,16 @@ def row(name, left, right):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("part", nargs="+", choices=PARTS)
+    p.add_argument("part", nargs="+", choices=[*PARTS, "generate"])
     p.add_argument("--msd", required=True, help="the program")
     p.add_argument("--model", help="what `msd synth half` wrote")
     p.add_argument("--image-encoder")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--size", type=int, default=512)
+    p.add_argument("--reference", help="a checkout of MS-Diffusion, for generate")
+    p.add_argument("--photos", nargs=2, default=[], help="two pictures of subjects, for generate")
+    p.add_argument("--steps", type=int, default=10, help="of generate")
+    p.add_argument("--dtype", default="f32", help="of msd in generate")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--runs", type=int, default=3)
     a = p.parse_args()
@@ -248,6 +341,9 @@ def main():
     print(f"torch {torch.__version__}, {a.threads} threads, ms: median (lowest to highest) of {a.rounds} rounds\n"
           f"{'':15} {'msd':>9} {'':24} {'PyTorch':>9} {'':24} ratio", flush=True)
     for name in a.part:
+        if name == "generate":
+            compare_commands(a)
+            continue
         part = PARTS[name](a)
         left, right = [], []
         for _ in range(a.rounds):

@@ -5,6 +5,7 @@
 #include "autograd/cpu/exp.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/cpu/tile.h"
+#include "autograd/cpu/widened.h"
 
 enum { QUERIES = 64, KEYS = 256 }; /* of a tile: scores, keys and values of head size 64 stay in the L2 cache */
 
@@ -82,9 +83,26 @@ static void query_tile(const attention_call *c, float *scratch, int64_t b, int64
         row_finish(row_at(y, from + r), lse ? lse + r : NULL, values + r * size, size, most[r], sum[r]);
 }
 
+/* Scores, softmax and both products in f32 on widened inputs; y is rounded once. */
+static err attention_bf16(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v,
+                          float scale, bool causal)
+{
+    widened w;
+    TRY(widened_open(&w, d, 14u, 4, (tensor *[]){y, (tensor *)q, (tensor *)k, (tensor *)v}));
+    err e = cpu_attention(d, w.at[0], lse, w.at[1], w.at[2], w.at[3], scale, causal);
+    if (e == OK)
+        widened_store(&w, 0);
+    widened_close(&w);
+    return e;
+}
+
 err cpu_attention(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                   bool causal)
 {
+    bool bf16;
+    TRY(cpu_one_type_strided(&bf16, "attention", CPU_TENSORS(y, q, k, v)));
+    if (bf16)
+        return attention_bf16(d, y, lse, q, k, v, scale, causal);
     TRY(tile_need_f32("attention", q));
     TRY(tile_need_f32("attention", k));
     TRY(tile_need_f32("attention", v));

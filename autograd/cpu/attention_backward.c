@@ -8,6 +8,7 @@
 #include "autograd/cpu/cpu.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/cpu/tile.h"
+#include "autograd/cpu/widened.h"
 
 enum { QUERIES = 64, KEYS = 256 };
 
@@ -174,15 +175,38 @@ static void run(device *d, const backward_call *c, float *scratch, int64_t float
     }
 }
 
+/* Widened inputs, f32 throughout; gradients are rounded once. y is made again: its rounding to bf16 would go into
+ * delta, and dS is the small difference of delta and dP. */
+static err backward_bf16(device *d, const backward_call *c)
+{
+    widened  w;
+    unsigned load = 0x1du | (c->add_q ? 0x20u : 0u) | (c->add_k ? 0x40u : 0u) | (c->add_v ? 0x80u : 0u);
+    TRY(widened_open(&w, d, load, 8,
+                     (tensor *[]){(tensor *)c->dy, (tensor *)c->y, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq,
+                                  c->dk, c->dv}));
+    err e = cpu_attention(d, w.at[1], NULL, w.at[2], w.at[3], w.at[4], c->scale, c->causal);
+    if (e == OK)
+        e = cpu_attention_backward(d, w.at[5], w.at[6], w.at[7], w.at[0], w.at[1], c->lse, w.at[2], w.at[3], w.at[4],
+                                   c->scale, c->causal, c->add_q, c->add_k, c->add_v);
+    for (int i = 5; e == OK && i < 8; i++)
+        widened_store(&w, i);
+    widened_close(&w);
+    return e;
+}
+
 err cpu_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *y,
                            const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                            bool causal, bool add_q, bool add_k, bool add_v)
 {
+    bool bf16;
+    TRY(cpu_one_type_strided(&bf16, "attention_backward", CPU_TENSORS(q, k, v, dy, y)));
+    backward_call c = {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .y = y, .lse = lse, .q = q, .k = k, .v = v,
+                       .scale = scale, .causal = causal, .add_q = add_q, .add_k = add_k, .add_v = add_v};
+    if (bf16)
+        return backward_bf16(d, &c);
     TRY(tile_need_f32("attention_backward", q));
     TRY(tile_need_f32("attention_backward", k));
     TRY(tile_need_f32("attention_backward", v));
-    backward_call c = {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .y = y, .lse = lse, .q = q, .k = k, .v = v,
-                       .scale = scale, .causal = causal, .add_q = add_q, .add_k = add_k, .add_v = add_v};
     int64_t floats = 2 * QUERIES * KEYS;
     float  *scratch = NULL;
     size_t  bytes = (size_t)(q->dim[0] * q->dim[1] * q->dim[2]) * sizeof(float);

@@ -9,6 +9,7 @@
 #include "autograd/cpu/cpu.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/cpu/tile.h"
+#include "autograd/cpu/widened.h"
 
 enum { QUERIES = 64 };
 
@@ -183,9 +184,26 @@ static void start_from(device *d, tensor *x, const tensor *from)
     }
 }
 
+static err forward_bf16(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
+                        const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
+{
+    widened w;
+    TRY(widened_open(&w, d, 30u, 5, (tensor *[]){y, (tensor *)base, (tensor *)q, (tensor *)k, (tensor *)v}));
+    err e = cpu_multi_subject_attention(d, w.at[0], lse, w.at[1], w.at[2], w.at[3], w.at[4], mask, subject_scales,
+                                        scale);
+    if (e == OK)
+        widened_store(&w, 0);
+    widened_close(&w);
+    return e;
+}
+
 err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
                                 const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
 {
+    bool bf16;
+    TRY(cpu_one_type_strided(&bf16, "multi_subject_attention", CPU_TENSORS(y, base, q, k, v)));
+    if (bf16)
+        return forward_bf16(d, y, lse, base, q, k, v, mask, subject_scales, scale);
     TRY(tile_need_f32("multi_subject_attention", q));
     TRY(tile_need_f32("multi_subject_attention", k));
     TRY(tile_need_f32("multi_subject_attention", v));
@@ -279,16 +297,34 @@ static void backward_head(const subjects_call *c, float *scratch, int64_t a, int
     }
 }
 
+static err backward_bf16(device *d, const subjects_call *c, const tensor *lse, bool add_q)
+{
+    widened  w;
+    unsigned load = 0xfu | (add_q ? 0x10u : 0u) | (c->add_k ? 0x20u : 0u) | (c->add_v ? 0x40u : 0u);
+    TRY(widened_open(&w, d, load, 7,
+                     (tensor *[]){(tensor *)c->dy, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq, c->dk, c->dv}));
+    err e = cpu_multi_subject_attention_backward(d, w.at[4], w.at[5], w.at[6], w.at[0], lse, w.at[1], w.at[2], w.at[3],
+                                                 c->mask, c->subject_scales, c->scale, add_q, c->add_k, c->add_v);
+    for (int i = 4; e == OK && i < 7; i++)
+        widened_store(&w, i);
+    widened_close(&w);
+    return e;
+}
+
 err cpu_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy,
                                          const tensor *lse, const tensor *q, const tensor *k, const tensor *v,
                                          const tensor *mask, const tensor *subject_scales, float scale, bool add_q,
                                          bool add_k, bool add_v)
 {
+    bool bf16;
+    TRY(cpu_one_type_strided(&bf16, "multi_subject_attention_backward", CPU_TENSORS(q, k, v, dy)));
+    subjects_call c = {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .kept_lse = lse->data, .q = q, .k = k, .v = v,
+                       .mask = mask, .subject_scales = subject_scales, .scale = scale, .add_k = add_k, .add_v = add_v};
+    if (bf16)
+        return backward_bf16(d, &c, lse, add_q);
     TRY(tile_need_f32("multi_subject_attention_backward", q));
     TRY(tile_need_f32("multi_subject_attention_backward", k));
     TRY(tile_need_f32("multi_subject_attention_backward", v));
-    subjects_call c = {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .kept_lse = lse->data, .q = q, .k = k, .v = v,
-                       .mask = mask, .subject_scales = subject_scales, .scale = scale, .add_k = add_k, .add_v = add_v};
     TRY(open_call(d, &c));
     if (dq && !add_q)
         start_from(d, dq, NULL);

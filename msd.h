@@ -59,8 +59,9 @@ typedef struct msd_prepare_options {
 /* Encodes the dataset of a run into its cache. */
 int msd_prepare(const msd_prepare_options *o, FILE *out);
 
-/* Validates config, model folder and dataset; prints everything that is wrong at once. */
-int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out);
+/* Validates config, model folder and dataset; prints everything that is wrong at once. headers: pictures are
+ * not decoded. */
+int msd_check(const char *config, const msd_list *set, bool headers, const msd_run *run, FILE *out);
 
 typedef struct msd_generate_options {
     msd_run     run;

@@ -126,7 +126,7 @@ void check_model(problems *p, const run_config *c)
         tensor_file_close(&adapter);
 }
 
-static void check_dataset(check_counts *counts, problems *p, const run_config *c)
+static void check_dataset(check_counts *counts, problems *p, const run_config *c, const check_look *how)
 {
     manifest m;
     if (!file_exists(c->data.manifest)) { /* the line of RUN.yaml helps more than the path alone */
@@ -137,11 +137,12 @@ static void check_dataset(check_counts *counts, problems *p, const run_config *c
     counts->samples = m.count;
     for (int64_t i = 0; i < m.count; i++)
         counts->subjects += m.sample[i].subjects;
-    counts->pictures = check_pictures(p, &m);
+    counts->pictures = check_pictures(p, &m, how);
     manifest_free(&m);
 }
 
-void check_run(check_counts *counts, problems *p, const char *path, const char *const *sets, int set_count)
+void check_run(check_counts *counts, problems *p, const char *path, const char *const *sets, int set_count,
+               const check_look *how)
 {
     *counts = (check_counts){0};
     arena memory = {0};
@@ -150,7 +151,7 @@ void check_run(check_counts *counts, problems *p, const char *path, const char *
     if (c) {
         check_model(p, c);
         if (c->data.manifest)
-            check_dataset(counts, p, c);
+            check_dataset(counts, p, c, how);
     }
     arena_free(&memory);
 }

@@ -1,8 +1,12 @@
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/progress.h"
+#include "base/threads.h"
 #include "data/image.h"
 #include "train/check.h"
 
@@ -20,6 +24,12 @@ typedef struct looking {
     arena           memory;
     picture        *table; /* open addressing: a file that many samples name is opened once */
     uint64_t        slots, used;
+    bool            headers;
+    logger         *log;
+    pthread_mutex_t guard;     /* of memory, done and bar */
+    progress        bar;
+    int64_t         done;
+    _Atomic uint64_t next;     /* slot that the next free thread takes */
 } looking;
 
 static picture *find_slot(picture *table, uint64_t slots, const char *path)
@@ -43,26 +53,81 @@ static void grow_table(looking *l)
     l->slots = slots;
 }
 
-static const picture *look_at(looking *l, const char *path)
+static void collect(looking *l, const char *path)
 {
+    if (!path)
+        return;
     if (2 * l->used >= l->slots)
         grow_table(l);
     picture *slot = find_slot(l->table, l->slots, path);
     if (slot->path)
-        return slot;
-    image_header header;
-    err failed = image_probe(&header, path, NULL);
-    *slot = (picture){.path = path, .code = err_as(failed, E_DATASET)};
+        return;
+    *slot = (picture){.path = path};
     l->used++;
-    if (failed) {
-        slot->wrong = arena_copy_string(&l->memory, err_message());
-        return slot;
-    }
+}
+
+static err open_picture(picture *slot, bool headers)
+{
+    image_header header;
+    TRY(image_probe(&header, slot->path, NULL));
     slot->width = image_header_width(&header);
     slot->height = image_header_height(&header);
     slot->stored_width = header.width;
     slot->stored_height = header.height;
-    return slot;
+    if (headers)
+        return OK;
+    image whole;
+    TRY(image_load(&whole, slot->path, NULL));
+    image_free(&whole);
+    return OK;
+}
+
+/* Each slot belongs to the one thread that took its number; what is found does not depend on the threads. */
+static void *open_some(void *user)
+{
+    looking *l = user;
+    for (uint64_t i = atomic_fetch_add(&l->next, 1); i < l->slots; i = atomic_fetch_add(&l->next, 1)) {
+        picture *slot = &l->table[i];
+        if (!slot->path)
+            continue;
+        err failed = open_picture(slot, l->headers);
+        pthread_mutex_lock(&l->guard);
+        if (failed) {
+            slot->code = err_as(failed, E_DATASET);
+            slot->wrong = arena_copy_string(&l->memory, err_message());
+        }
+        progress_update(&l->bar, ++l->done, NULL);
+        pthread_mutex_unlock(&l->guard);
+    }
+    return NULL;
+}
+
+/* A thread that cannot be started leaves its pictures to the others and to this one. */
+static void open_all(looking *l, int threads)
+{
+    pthread_t helper[64];
+    int wanted = threads > 0 ? threads : threads_usable(), helpers = 0;
+    pthread_mutex_init(&l->guard, NULL);
+    l->bar = progress_start(l->log, "check", "pictures", 0, (int64_t)l->used);
+    while (helpers < 64 && helpers + 1 < wanted && !pthread_create(&helper[helpers], NULL, open_some, l))
+        helpers++;
+    open_some(l);
+    for (int i = 0; i < helpers; i++)
+        pthread_join(helper[i], NULL);
+    progress_end(&l->bar);
+    pthread_mutex_destroy(&l->guard);
+}
+
+static void collect_all(looking *l)
+{
+    for (int64_t i = 0; i < l->m->count; i++) {
+        const sample *s = &l->m->sample[i];
+        collect(l, s->image);
+        for (int j = 0; j < s->subjects; j++) {
+            collect(l, s->subject[j].reference);
+            collect(l, s->subject[j].mask);
+        }
+    }
 }
 
 /* The picture when it is usable, else NULL and a problem at the sample's line. */
@@ -70,7 +135,7 @@ static const picture *usable(looking *l, const sample *s, const char *key, const
 {
     if (!path)
         return NULL;
-    const picture *found = look_at(l, path);
+    const picture *found = find_slot(l->table, l->slots, path);
     if (!found->wrong)
         return found;
     problems_add(l->p, found->code, l->m->path, s->line, "%s: %s", key, found->wrong);
@@ -118,9 +183,11 @@ static void check_subject(looking *l, const sample *s, int index, const picture 
                      one->reference ? "reference" : "image");
 }
 
-int64_t check_pictures(problems *p, const manifest *m)
+int64_t check_pictures(problems *p, const manifest *m, const check_look *how)
 {
-    looking l = {.p = p, .m = m};
+    looking l = {.p = p, .m = m, .headers = how->headers, .log = how->log};
+    collect_all(&l);
+    open_all(&l, how->threads);
     for (int64_t i = 0; i < m->count; i++) {
         const sample *s = &m->sample[i];
         const picture *target = usable(&l, s, "image", s->image);

@@ -123,12 +123,16 @@ int msd_prepare(const msd_prepare_options *o, FILE *out)
     return libmsd_status(prepare_run(&p, &log, out));
 }
 
-int msd_check(const char *config, const msd_list *set, const msd_run *run, FILE *out)
+int msd_check(const char *config, const msd_list *set, bool headers, const msd_run *run, FILE *out)
 {
     arena memory = {0};
     problems found = {.memory = &memory};
     check_counts counts = {0};
-    check_run(&counts, &found, config, set->item, set->count);
+    logger log = logger_start(run->quiet);
+    check_look how = {.headers = headers, .threads = (int)run->threads, .log = &log};
+    if (run->threads < 0 || run->threads > 4096)
+        return libmsd_status(err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)run->threads));
+    check_run(&counts, &found, config, set->item, set->count, &how);
     err e = problems_report(&found, stderr, PROBLEM_LINES);
     if (e == OK && !run->quiet)
         fprintf(out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config, (long long)counts.samples,

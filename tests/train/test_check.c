@@ -96,7 +96,7 @@ static void test_ten_mistakes(void **state)
     problems p = {.memory = &memory};
     check_counts counts;
     double before = clock_seconds();
-    check_run(&counts, &p, at("RUN.yaml"), NULL, 0);
+    check_run(&counts, &p, at("RUN.yaml"), NULL, 0, &(check_look){0});
     assert_true(clock_seconds() - before < 1);
     err result;
     const char *text = report(&p, &result);
@@ -123,13 +123,40 @@ static void test_ten_mistakes(void **state)
     assert_int_equal(counts.pictures, 3);
 }
 
+/* Pixels of a PNG that were damaged after its header: only decoding finds them. */
+static void test_damaged_picture(void **state)
+{
+    (void)state;
+    char *bytes;
+    size_t size;
+    assert_int_equal(file_read(&bytes, &size, at("a.png"), 1 << 20), OK);
+    file_writer *w;
+    assert_int_equal(file_create(&w, at("cut.png")), OK);
+    file_write(w, bytes, size / 2);
+    assert_int_equal(file_publish(w), OK);
+    free(bytes);
+    put("data.jsonl", "{\"image\":\"a.png\",\"text\":\"good\"}\n{\"image\":\"cut.png\",\"text\":\"cut\"}\n");
+    for (int headers = 0; headers < 2; headers++) {
+        problems p = {.memory = &memory};
+        manifest m;
+        manifest_load(&m, &p, at("data.jsonl"), 4);
+        int64_t before = p.errors;
+        assert_int_equal(check_pictures(&p, &m, &(check_look){.headers = headers, .threads = 3}), 2);
+        manifest_free(&m);
+        assert_int_equal(p.errors - before, headers ? 0 : 1);
+        err result;
+        if (!headers && !strstr(report(&p, &result), "data.jsonl:2: image: "))
+            fail_msg("the damaged picture is not named");
+    }
+}
+
 static void check_samples(problems *p, const char *lines)
 {
     put("data.jsonl", lines);
     *p = (problems){.memory = &memory};
     manifest m;
     manifest_load(&m, p, at("data.jsonl"), 4);
-    check_pictures(p, &m);
+    check_pictures(p, &m, &(check_look){0});
     manifest_free(&m);
 }
 
@@ -186,13 +213,13 @@ static void test_missing_manifest(void **state)
     put("RUN.yaml", "model: {base: sdxl/, image_encoder: bigG/}\ndata: {manifest: gone.jsonl}\n");
     problems p = {.memory = &memory};
     check_counts counts;
-    check_run(&counts, &p, at("RUN.yaml"), NULL, 0);
+    check_run(&counts, &p, at("RUN.yaml"), NULL, 0, &(check_look){0});
     err result;
     const char *text = report(&p, &result);
     assert_int_equal(result, E_DATASET);
     assert_non_null(strstr(text, "RUN.yaml:2: data.manifest: "));
     p = (problems){.memory = &memory};
-    check_run(&counts, &p, at("gone.yaml"), NULL, 0);
+    check_run(&counts, &p, at("gone.yaml"), NULL, 0, &(check_look){0});
     assert_int_equal(p.errors, 1);
     assert_int_equal(p.worst, E_CONFIG);
 }
@@ -209,7 +236,7 @@ static void test_broken_model_folder(void **state)
     put("data.jsonl", "{\"image\":\"a.png\",\"text\":\"1\",\"box_units\":\"pixel\"}\n");
     problems p = {.memory = &memory};
     check_counts counts;
-    check_run(&counts, &p, at("RUN.yaml"), NULL, 0);
+    check_run(&counts, &p, at("RUN.yaml"), NULL, 0, &(check_look){0});
     err result;
     const char *text = report(&p, &result);
     assert_int_equal(result, E_MODEL);
@@ -231,7 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_ten_mistakes),     TEST(test_boxes_and_masks),     TEST(test_same_file_at_every_line),
-        TEST(test_missing_manifest), TEST(test_broken_model_folder),
+        TEST(test_missing_manifest), TEST(test_broken_model_folder), TEST(test_damaged_picture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

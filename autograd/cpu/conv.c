@@ -37,7 +37,7 @@ static err widened(device *d, tensor *wide, const tensor *x, bool fill)
     wide->type = DT_F32;
     wide->layout = 0;
     TRY(d->memory->get(d->memory, &wide->data, (size_t)tensor_count(x) * sizeof(float), LIFE_SCRATCH));
-    return !fill ? OK : x->layout ? conv_download(d, wide->data, DT_F32, x) : cpu_copy(d, wide, x, false);
+    return !fill || d->dataless ? OK : x->layout ? conv_download(d, wide->data, DT_F32, x) : cpu_copy(d, wide, x, false);
 }
 
 static void put_back(device *d, tensor *wide)
@@ -55,7 +55,7 @@ static err conv_widened(device *d, tensor *y, const tensor *x, const tensor *w, 
     e = e || !bias ? e : widened(d, &wide_b, bias, true);
     e = e ? e : widened(d, &wide_y, residual ? residual : y, residual != NULL);
     e = e ? e : cpu_conv2d(d, &wide_y, &wide_x, &wide_w, bias ? &wide_b : NULL, residual ? &wide_y : NULL, g);
-    e = e ? e : cpu_copy(d, y, &wide_y, false);
+    e = e || d->dataless ? e : cpu_copy(d, y, &wide_y, false);
     put_back(d, &wide_y), put_back(d, &wide_x), put_back(d, &wide_w), put_back(d, &wide_b);
     return e;
 }
@@ -81,7 +81,7 @@ err cpu_conv2d(device *d, tensor *y, const tensor *x, const tensor *w, const ten
     TRY(need_one_type("conv2d", w, 4, (const tensor *[]){x, y, bias, residual}));
     if (w->type == DT_BF16 && !onednn_has_bf16())
         return conv_widened(d, y, x, w, bias, residual, g);
-    if (residual && residual->data != y->data)
+    if (residual && residual->data != y->data && !d->dataless)
         memcpy(y->data, residual->data, (size_t)tensor_count(y) * dtype_bytes(y->type));
     conv_shape s = shape_of(x, w, y, g);
     if (winograd_suits(&s))
@@ -131,9 +131,9 @@ err cpu_conv2d_dx(device *d, tensor *dx, const tensor *dy, const tensor *w, cons
     TRY(d->memory->get(d->memory, &side.data, bytes, LIFE_SCRATCH));
     err e = widen ? dx_widened(d, side.data, dx, dy, w, g)
                   : onednn_conv_dx(d, side.data, DT_F32, dy->data, w->data, &s);
-    if (e == OK && add)
+    if (e == OK && add && !d->dataless)
         add_side(d, dx, side.data);
-    else if (e == OK)
+    else if (e == OK && !d->dataless)
         e = cpu_copy(d, dx, &side, false);
     d->memory->put(d->memory, side.data, bytes, LIFE_SCRATCH);
     return e;

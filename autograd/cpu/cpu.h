@@ -89,4 +89,12 @@ err cpu_gradient_type(bool *wide, const char *primitive, const tensor *dx, bool 
 /* E_DEVICE "cpu NAME: TENSOR is bf16, expected f32" unless x (NULL: fine) is f32; it is contiguous. */
 err cpu_need_f32(const char *primitive, const tensor *x);
 
+/* Puts scratch back and says OK: the last line of a primitive that takes some, and on a dry run (device.h) the one right
+ * after it was taken. */
+static inline err cpu_done(device *d, void *scratch, size_t bytes)
+{
+    d->memory->put(d->memory, scratch, bytes, LIFE_SCRATCH);
+    return OK;
+}
+
 #endif

@@ -51,6 +51,18 @@ static const primitives cpu_primitives = {
     .adamw8 = cpu_adamw8,
 };
 
+/* Those that take scratch. */
+static const primitives cpu_dry = {
+    .conv2d = cpu_conv2d,
+    .conv2d_dx = cpu_conv2d_dx,
+    .group_norm = cpu_group_norm,
+    .group_norm_dx = cpu_group_norm_dx,
+    .layer_norm = cpu_layer_norm,
+    .layer_norm_dx = cpu_layer_norm_dx,
+    .mse = cpu_mse,
+    .sum_squares = cpu_sum_squares,
+};
+
 static void close_cpu(device *d)
 {
     onednn_close(d->state);
@@ -61,7 +73,7 @@ static void close_cpu(device *d)
 err device_open_cpu(device **out, int threads)
 {
     device *d = heap_get(sizeof *d);
-    *d = (device){.kind = "cpu", .p = &cpu_primitives, .memory = cpu_allocator_new(),
+    *d = (device){.kind = "cpu", .p = &cpu_primitives, .dry = &cpu_dry, .memory = cpu_allocator_new(),
                   .threads = threads > 0 ? threads : threads_usable(), .close = close_cpu};
     omp_set_num_threads(d->threads); /* for oneDNN, which has no thread count of its own */
     onednn *state = NULL;

@@ -209,6 +209,8 @@ err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
     int64_t C = l.channels, tasks = l.batch * l.chunks;
     workspace space;
     TRY(workspace_get(d, &space, &l));
+    if (d->dataless)
+        return cpu_done(d, space.memory, space.bytes);
 #pragma omp parallel num_threads(d->threads) if (tensor_count(x) > CPU_CHUNK)
     {
 #pragma omp for schedule(static)
@@ -237,8 +239,7 @@ err cpu_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
             group_normalise(chunk_at(y, &l, k), chunk_at(x, &l, k), &tables, k.rows, C, silu, bf16);
         }
     }
-    d->memory->put(d->memory, space.memory, space.bytes, LIFE_SCRATCH);
-    return OK;
+    return cpu_done(d, space.memory, space.bytes);
 }
 
 /* ---- backward ---- */
@@ -355,6 +356,8 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
     int64_t C = l.channels, tasks = l.batch * l.chunks;
     workspace space;
     TRY(workspace_get(d, &space, &l));
+    if (d->dataless)
+        return cpu_done(d, space.memory, space.bytes);
 #pragma omp parallel num_threads(d->threads) if (tensor_count(x) > CPU_CHUNK)
     {
 #pragma omp for schedule(static)
@@ -384,6 +387,5 @@ err cpu_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
                            bf16);
         }
     }
-    d->memory->put(d->memory, space.memory, space.bytes, LIFE_SCRATCH);
-    return OK;
+    return cpu_done(d, space.memory, space.bytes);
 }

@@ -74,6 +74,8 @@ err cpu_layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
     size_t bytes = (size_t)(2 * n) * sizeof(float);
     void *memory = NULL;
     TRY(d->memory->get(d->memory, &memory, bytes, LIFE_SCRATCH));
+    if (d->dataless)
+        return cpu_done(d, memory, bytes);
     float *weight = memory, *bias = weight + n;
     widen_parameter(weight, w, 1.0f, n);
     widen_parameter(bias, b, 0.0f, n);
@@ -83,8 +85,7 @@ err cpu_layer_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tenso
         layer_normalise(cpu_at(y->data, r * n, bf16), means ? means + r : NULL, rstds ? rstds + r : NULL,
                         cpu_at(x->data, r * n, bf16), weight, bias, (double)eps, rows - r < step ? rows - r : step, n,
                         bf16);
-    d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
-    return OK;
+    return cpu_done(d, memory, bytes);
 }
 
 /* ---- backward ---- */
@@ -125,6 +126,8 @@ err cpu_layer_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
     size_t bytes = (size_t)n * sizeof(float);
     void *memory = NULL;
     TRY(d->memory->get(d->memory, &memory, bytes, LIFE_SCRATCH));
+    if (d->dataless)
+        return cpu_done(d, memory, bytes);
     float *weight = memory;
     widen_parameter(weight, w, 1.0f, n);
     const float *means = mean->data, *rstds = rstd->data;
@@ -132,8 +135,7 @@ err cpu_layer_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, 
     for (int64_t r = 0; r < rows; r++)
         layer_write_dx(cpu_at(dx->data, r * n, bf16), cpu_at(dy->data, r * n, bf16), cpu_at(x->data, r * n, bf16),
                        weight, means[r], rstds[r], add, n, bf16);
-    d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
-    return OK;
+    return cpu_done(d, memory, bytes);
 }
 
 /* Column sums in f64, row by row, for the columns [first, first + width). */

@@ -32,6 +32,8 @@ err cpu_mse(device *d, tensor *loss, const tensor *a, const tensor *b)
     size_t bytes = (size_t)chunks * sizeof(double);
     void *memory = NULL;
     TRY(d->memory->get(d->memory, &memory, bytes, LIFE_SCRATCH));
+    if (d->dataless)
+        return cpu_done(d, memory, bytes);
     double *part = memory, sum = 0.0;
 #pragma omp parallel for num_threads(d->threads) schedule(static) if (n > CPU_CHUNK)
     for (int64_t k = 0; k < chunks; k++) {
@@ -41,9 +43,8 @@ err cpu_mse(device *d, tensor *loss, const tensor *a, const tensor *b)
     }
     for (int64_t k = 0; k < chunks; k++)
         sum += part[k];
-    d->memory->put(d->memory, memory, bytes, LIFE_SCRATCH);
     *(float *)loss->data = (float)(sum / (double)n);
-    return OK;
+    return cpu_done(d, memory, bytes);
 }
 
 CPU_INLINE void differences(void *restrict da, const void *restrict a, const void *restrict b, float factor, bool add,

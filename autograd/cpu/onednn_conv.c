@@ -92,6 +92,10 @@ static err run_reorder(device *d, const kept *p, void *to, const void *from)
     void *scratch = NULL;
     size_t bytes = dnnl_memory_desc_get_size(&p->reorder_scratch);
     TRY(onednn_take(d, &scratch, bytes));
+    if (d->dataless) {
+        onednn_give(d, scratch, bytes);
+        return OK;
+    }
     arguments args = {.count = 0};
     dnnl_status_t s = onednn_bind(o, &args, DNNL_ARG_FROM, &p->b, from);
     s = s ? s : onednn_bind(o, &args, DNNL_ARG_TO, &p->inner, to);
@@ -184,6 +188,10 @@ static err run_arranged(device *d, const kept *p, const void *a, const void *w, 
     void *scratch = NULL;
     size_t bytes = dnnl_memory_desc_get_size(&p->scratch);
     TRY(onednn_take(d, &scratch, bytes));
+    if (d->dataless) {
+        onednn_give(d, scratch, bytes);
+        return OK;
+    }
     arguments args = {.count = 0};
     dnnl_status_t s = onednn_bind(o, &args, forward ? DNNL_ARG_SRC : DNNL_ARG_DIFF_SRC, &p->a, a);
     s = s ? s : onednn_bind(o, &args, DNNL_ARG_WEIGHTS, &p->inner, w);

@@ -4,6 +4,7 @@
 #include "autograd/cpu/conv_layout.h"
 #include "autograd/cpu/cpu.h"
 #include "autograd/cpu/element.h"
+#include "autograd/cpu/linear_layout.h"
 
 /* ---- runs of neighbours ---- */
 
@@ -271,6 +272,8 @@ err cpu_download(device *d, void *host, dtype type, const tensor *x)
 {
     if (x->layout == LAYOUT_CONV)
         return conv_download(d, host, type, x);
+    if (x->layout == LAYOUT_LINEAR)
+        return linear_download(d, host, type, x);
     tensor out = *x;
     out.type = type;
     out.data = host;

@@ -1,10 +1,12 @@
 #include "autograd/cpu/conv_layout.h"
 #include "autograd/cpu/cpu.h"
+#include "autograd/cpu/linear_layout.h"
 
-/* Linear weights stay plain: the products read (m,k) as it lies. */
+/* Weights of linear layers whose data gradient is asked for stay plain: both products read (m,k) as it lies. */
 err cpu_lay_out(device *d, tensor *w, weight_use use)
 {
-    (void)use;
     CHECK(!w->layout, "%s is laid out twice", w->name);
-    return w->ndim == 4 ? conv_lay_out(d, w) : OK;
+    if (w->ndim == 4)
+        return conv_lay_out(d, w);
+    return use == USE_FORWARD ? linear_lay_out(d, w) : OK;
 }

@@ -2,16 +2,19 @@
 #include <string.h>
 
 #include "autograd/cpu/cpu.h"
+#include "autograd/cpu/linear_layout.h"
 #include "autograd/cpu/onednn.h"
 
 static matrix plain(const tensor *t)
 {
-    return (matrix){t->data, t->type, t->dim[1], 1};
+    CHECK(!t->layout, "%s is laid out for the forward product alone", t->name);
+    return (matrix){t->data, t->type, t->dim[1], 1, false};
 }
 
 static matrix transposed(const tensor *t)
 {
-    return (matrix){t->data, t->type, 1, t->dim[1]};
+    CHECK(!t->layout || t->layout == LAYOUT_LINEAR, "%s: layout %d is none of a linear layer", t->name, t->layout);
+    return t->layout ? (matrix){t->data, t->type, 0, 0, true} : (matrix){t->data, t->type, 1, t->dim[1], false};
 }
 
 /* ---- bf16 where oneDNN has only f32: operands widened to the side, the sum in f32, rounded once ---- */

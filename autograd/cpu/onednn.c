@@ -67,6 +67,12 @@ bool onednn_has_bf16(void)
     return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)need) == (unsigned)need;
 }
 
+bool onednn_has_blocks(dtype type)
+{
+    dnnl_cpu_isa_t need = type == DT_BF16 ? dnnl_cpu_isa_avx512_core_bf16 : dnnl_cpu_isa_avx512_core;
+    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)need) == (unsigned)need;
+}
+
 dnnl_engine_t onednn_engine(onednn *o)
 {
     return o->engine;
@@ -129,12 +135,16 @@ dnnl_status_t onednn_finish(onednn *o, kept *p, const_dnnl_op_desc_t op, bool su
     return status;
 }
 
-/* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add, type of a and b, type of y */
+/* words: kind, m, k, n, a.row, a.column, b.row, b.column, bias, add, type of a and b, type of y, b blocked */
 static dnnl_status_t make_matmul(onednn *o, kept *p)
 {
     const int64_t *w = p->k.word;
     DNNL(matrix_desc(&p->a, w[10], w[1], w[2], w[4], w[5]));
-    DNNL(matrix_desc(&p->b, w[10], w[2], w[3], w[6], w[7]));
+    if (w[12])
+        DNNL(dnnl_memory_desc_init_by_tag(&p->b, 2, (dnnl_dims_t){w[2], w[3]}, type_of(w[10]),
+                                          w[10] == DT_BF16 ? dnnl_BA16a64b2a : dnnl_BA16a64b));
+    else
+        DNNL(matrix_desc(&p->b, w[10], w[2], w[3], w[6], w[7]));
     DNNL(matrix_desc(&p->c, w[11], w[1], w[3], w[3], 1));
     DNNL(matrix_desc(&p->bias, w[10], 1, w[3], w[3], 1));
     dnnl_matmul_desc_t op;
@@ -247,7 +257,8 @@ err onednn_matmul(device *d, void *y, dtype y_type, matrix a, matrix b, const vo
           dtype_name(a.type), dtype_name(b.type), dtype_name(y_type));
     if (!m || !n)
         return OK;
-    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add, a.type, y_type}};
+    key id = {{KIND_MATMUL, m, k, n, a.row, a.column, b.row, b.column, bias != NULL, add, a.type, y_type,
+               b.blocked}};
     return run_matmul(d, &id, make_matmul, y, a.data, b.data, bias);
 }
 

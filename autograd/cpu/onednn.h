@@ -13,11 +13,16 @@ void onednn_close(onednn *o);
 /* Whether oneDNN has products and convolutions of bf16 on this machine. */
 bool onednn_has_bf16(void);
 
-/* A matrix by its strides (elements): element (i, j) lies at data[i * row + j * column]. Types: f32 or bf16. */
+/* Whether products that read blocked matrices are fast here, in f32 or bf16. */
+bool onednn_has_blocks(dtype type);
+
+/* A matrix by its strides (elements): element (i, j) lies at data[i * row + j * column]. Types: f32 or bf16. The second
+ * operand may be `blocked` instead, as linear_layout.h says; its strides are 0 then. */
 typedef struct matrix {
     const void *data;
     dtype       type;
     int64_t     row, column;
+    bool        blocked;
 } matrix;
 
 /* y (m,n), contiguous = a (m,k) @ b (k,n) [+ bias (n), of a's type] [+ y, if add]. a and b of one type, y of the same or

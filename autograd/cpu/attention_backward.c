@@ -182,8 +182,8 @@ static err backward_bf16(device *d, const backward_call *c)
     widened  w;
     unsigned load = 0x1du | (c->add_q ? 0x20u : 0u) | (c->add_k ? 0x40u : 0u) | (c->add_v ? 0x80u : 0u);
     TRY(widened_open(&w, d, load, 8,
-                     (tensor *[]){(tensor *)c->dy, (tensor *)c->y, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq,
-                                  c->dk, c->dv}));
+                     (tensor *[]){(tensor *)c->dy, (tensor *)c->y, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v,
+                                  c->dq, c->dk, c->dv}));
     err e = cpu_attention(d, w.at[1], NULL, w.at[2], w.at[3], w.at[4], c->scale, c->causal);
     if (e == OK)
         e = cpu_attention_backward(d, w.at[5], w.at[6], w.at[7], w.at[0], w.at[1], c->lse, w.at[2], w.at[3], w.at[4],

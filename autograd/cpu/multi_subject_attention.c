@@ -302,7 +302,8 @@ static err backward_bf16(device *d, const subjects_call *c, const tensor *lse, b
     widened  w;
     unsigned load = 0xfu | (add_q ? 0x10u : 0u) | (c->add_k ? 0x20u : 0u) | (c->add_v ? 0x40u : 0u);
     TRY(widened_open(&w, d, load, 7,
-                     (tensor *[]){(tensor *)c->dy, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq, c->dk, c->dv}));
+                     (tensor *[]){(tensor *)c->dy, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq, c->dk,
+                                  c->dv}));
     err e = cpu_multi_subject_attention_backward(d, w.at[4], w.at[5], w.at[6], w.at[0], lse, w.at[1], w.at[2], w.at[3],
                                                  c->mask, c->subject_scales, c->scale, add_q, c->add_k, c->add_v);
     for (int i = 4; e == OK && i < 7; i++)

@@ -131,18 +131,35 @@ static tensor *feed_forward(ag *g, const transformer_block *t, tensor *x)
     return ag_scope_close(g, scope, ag_linear(g, h, t->ff_out.w, t->ff_out.b, x));
 }
 
+typedef struct block_call { /* what a block reads beside x */
+    const transformer_block *block;
+    int64_t                  heads;
+    const unet_context      *context;
+    const adapter_pair      *pair; /* NULL: no subjects */
+    tensor                  *mask;
+} block_call;
+
 /* x (B,h*w,C) -> the same; the scope of each step drops the x before it. */
-static tensor *block_forward(ag *g, const transformer_block *t, tensor *x, int64_t heads, const unet_context *c,
-                             const adapter_pair *pair, tensor *mask)
+static tensor *block_forward(ag *g, const void *user, tensor *x)
 {
+    const block_call        *c = user;
+    const transformer_block *t = c->block;
     int     scope = ag_scope_open(g);
     tensor *h = ag_layer_norm(g, x, t->norm1.w, t->norm1.b, layer_norm_eps);
-    x = ag_scope_close(g, scope, attend_self(g, &t->self, h, x, heads));
+    x = ag_scope_close(g, scope, attend_self(g, &t->self, h, x, c->heads));
     if (!x)
         return NULL;
     h = ag_layer_norm(g, x, t->norm2.w, t->norm2.b, layer_norm_eps);
-    x = ag_scope_close(g, scope, attend_cross(g, &t->cross, h, x, heads, c, pair, mask));
+    x = ag_scope_close(g, scope, attend_cross(g, &t->cross, h, x, c->heads, c->context, c->pair, c->mask));
     return ag_scope_close(g, scope, feed_forward(g, t, x));
+}
+
+static tensor *run_block(ag *g, const block_call *c, tensor *x)
+{
+    const unet_context *context = c->context;
+    tensor *used[] = {context->text_kv, c->pair ? context->ip_kv[c->pair->group] : NULL, c->mask, context->subject_scales};
+    return context->recompute ? ag_recompute(g, block_forward, c, sizeof *c, x, used, sizeof used / sizeof *used)
+                              : block_forward(g, c, x);
 }
 
 /* A 1x1 convolution's weight (C,1,1,C) is the linear layer's (C,C) in NHWC. */
@@ -173,8 +190,9 @@ tensor *transformer_forward(ag *g, const transformer *t, tensor *x, const unet_c
     tensor *y = ag_group_norm(g, residual, NULL, t->norm.w, t->norm.b, t->groups, group_norm_eps, false);
     y = ag_scope_close(g, inner, project(g, &t->proj_in, y, NULL));
     for (int i = 0; y && i < t->depth; i++) {
-        const adapter_pair *pair = c->adapter ? &c->adapter->pair[t->first_pair + i] : NULL;
-        y = ag_scope_close(g, inner, block_forward(g, &t->block[i], y, t->heads, c, pair, mask));
+        block_call call = {.block = &t->block[i], .heads = t->heads, .context = c, .mask = mask,
+                           .pair = c->adapter ? &c->adapter->pair[t->first_pair + i] : NULL};
+        y = ag_scope_close(g, inner, run_block(g, &call, y));
     }
     y = project(g, &t->proj_out, y, residual);
     return ag_scope_close(g, scope, ag_reshape(g, y, x->ndim, x->dim));

@@ -61,6 +61,7 @@ typedef struct unet_context {
         tensor *mask; /* u8 (A,S,h*w) */
     } grid[BOX_MASKS_MAX]; /* one for each size at which subjects are attended to */
     int grids;
+    bool recompute; /* activation checkpointing: backward computes blocks again; 'false' as it is made */
 } unet_context;
 
 /* Names the weights at the binder's current path; blocks live in `owner`. */

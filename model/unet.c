@@ -217,9 +217,29 @@ typedef struct pass { /* one forward */
     int                 skips;
 } pass;
 
+typedef struct resnet_call { /* what a resnet reads beside x */
+    const resnet *resnet;
+    tensor       *time;
+    int           groups;
+    float         eps;
+} resnet_call;
+
+static tensor *resnet_block(ag *g, const void *user, tensor *x)
+{
+    const resnet_call *c = user;
+    return resnet_forward(g, c->resnet, x, c->time, c->groups, c->eps);
+}
+
+static tensor *run_resnet(pass *p, const resnet *r, tensor *x)
+{
+    resnet_call call = {r, p->time, p->u->config.groups, p->u->config.eps};
+    return p->context->recompute ? ag_recompute(p->g, resnet_block, &call, sizeof call, x, &p->time, 1)
+                                 : resnet_block(p->g, &call, x);
+}
+
 static tensor *run_layer(pass *p, const unet_block *block, int i, tensor *x)
 {
-    x = resnet_forward(p->g, &block->resnet[i], x, p->time, p->u->config.groups, p->u->config.eps);
+    x = run_resnet(p, &block->resnet[i], x);
     return block->transformer ? transformer_forward(p->g, &block->transformer[i], x, p->context) : x;
 }
 
@@ -241,12 +261,10 @@ static tensor *run_down(pass *p, tensor *x)
 
 static tensor *run_mid(pass *p, tensor *x)
 {
-    const unet_config *c = &p->u->config;
-    int                scope = ag_scope_open(p->g);
-    x = resnet_forward(p->g, &p->u->mid_first, x, p->time, c->groups, c->eps);
+    int scope = ag_scope_open(p->g);
+    x = run_resnet(p, &p->u->mid_first, x);
     x = ag_scope_close(p->g, scope, transformer_forward(p->g, &p->u->mid, x, p->context));
-    return ag_scope_close(p->g, scope,
-                          x ? resnet_forward(p->g, &p->u->mid_second, x, p->time, c->groups, c->eps) : NULL);
+    return ag_scope_close(p->g, scope, x ? run_resnet(p, &p->u->mid_second, x) : NULL);
 }
 
 /* [x | the newest skip], whose memory goes: nobody else reads it, but for what the tape keeps. */
@@ -288,6 +306,11 @@ tensor *unet_forward(ag *g, const unet *u, const unet_inputs *in, const unet_con
         return NULL;
     int  scope = ag_scope_open(g);
     pass p = {.g = g, .u = u, .context = context};
+    if (context->recompute) { /* read again in backward, when the caller's may be gone */
+        unet_context *kept = ARENA_NEW(ag_arena(g), unet_context);
+        *kept = *context;
+        p.context = kept;
+    }
     p.time = embed_time(g, u, in);
     tensor *x = convolve(g, &u->conv_in, ag_to_type(g, in->sample, unet_type(u)), 1);
     x = run_up(&p, run_mid(&p, run_down(&p, x)));

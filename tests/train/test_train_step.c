@@ -27,12 +27,12 @@ static const char *const adapter = MSD_TEST_TMP "/train_step/adapter.safetensors
 static const char *const out_path = MSD_TEST_TMP "/train_step/out.safetensors";
 static const char *const in_path = MSD_TEST_TMP "/train_step/in.safetensors";
 
-static err run_probe(const char *in, const char *const *set, int sets)
+static err run_probe_in(dtype type, const char *in, const char *const *set, int sets)
 {
     static const probe_module *const modules[] = {&probe_module_train_step};
     device       *dev;
     probe_options o = {.module = "train_step", .model = folder, .adapter = adapter, .in = in, .out = out_path,
-                       .set = set, .sets = sets, .type = DT_F32};
+                       .set = set, .sets = sets, .type = type};
     assert_int_equal(device_open_cpu(&dev, 2), OK);
     o.dev = dev;
     err e = probe_run(&o, modules, 1);
@@ -41,17 +41,27 @@ static err run_probe(const char *in, const char *const *set, int sets)
     return e;
 }
 
+static err run_probe(const char *in, const char *const *set, int sets)
+{
+    return run_probe_in(DT_F32, in, set, sets);
+}
+
 static const char *golden_path(golden *g, const char *name)
 {
     return arena_print(&g->memory, "%s/%s", MSD_GOLDENS, name);
 }
 
-static safetensors *outputs_of(golden *g, const char *name, const char *const *set, int sets)
+static safetensors *outputs_in(dtype type, golden *g, const char *name, const char *const *set, int sets)
 {
     safetensors *out = NULL;
-    if (run_probe(golden_path(g, name), set, sets) != OK || safetensors_open(&out, out_path) != OK)
+    if (run_probe_in(type, golden_path(g, name), set, sets) != OK || safetensors_open(&out, out_path) != OK)
         fail_msg("%s", err_message());
     return out;
+}
+
+static safetensors *outputs_of(golden *g, const char *name, const char *const *set, int sets)
+{
+    return outputs_in(DT_F32, g, name, set, sets);
 }
 
 /* ---- comparing ---- */
@@ -126,12 +136,12 @@ static size_t count_of(const safetensors *s, const char *prefix)
 
 /* ---- one step ---- */
 
-static void step_agrees(const char *file)
+static void step_agrees_in(dtype type, const char *file, double forward_tolerance, double backward_tolerance)
 {
     golden g = golden_open(file);
     models_write(&g, folder);
-    safetensors *out = outputs_of(&g, file, NULL, 0);
-    comparison   forward = {.tolerance = step_tolerance}, backward = {.tolerance = step_tolerance};
+    safetensors *out = outputs_in(type, &g, file, NULL, 0);
+    comparison   forward = {.tolerance = forward_tolerance}, backward = {.tolerance = backward_tolerance};
     compare(&forward, &g, "loss", out, "loss");
     compare(&forward, &g, "noise_pred", out, "noise_pred");
     finish(&forward, "loss, noise_pred");
@@ -144,6 +154,11 @@ static void step_agrees(const char *file)
     golden_close(&g);
 }
 
+static void step_agrees(const char *file)
+{
+    step_agrees_in(DT_F32, file, step_tolerance, step_tolerance);
+}
+
 static void two_subjects(void **state)
 {
     (void)state;
@@ -154,6 +169,38 @@ static void absent_subjects_and_dropped_grounding(void **state)
 {
     (void)state;
     step_agrees("train_step_b.safetensors");
+}
+
+/* Forward as the UNet alone has it in bf16; gradients have gone through twice as many roundings, and those of narrow
+ * tensors are small differences (0.12 was seen). A gradient that goes astray is off by its own size. */
+static void steps_in_bf16(void **state)
+{
+    (void)state;
+    step_agrees_in(DT_BF16, "train_step_a.safetensors", 3e-2, 2.5e-1);
+    step_agrees_in(DT_BF16, "train_step_b.safetensors", 3e-2, 2.5e-1);
+}
+
+/* Masters stay f32: what an update changes is far below a bf16 number's last bit. */
+static void masters_move_below_bf16(void **state)
+{
+    (void)state;
+    static const char *const set[] = {"updates=1", "lr=1e-7", "weight_decay=0"};
+    golden g = golden_open("train_step_a.safetensors");
+    models_write(&g, folder);
+    safetensors *out = outputs_in(DT_BF16, &g, "train_step_a.safetensors", set, 3), *before = NULL;
+    assert_int_equal(safetensors_open(&before, adapter), OK);
+    const char  *name = "ms_adapter.1.to_k_ip.weight";
+    const float *old = (const float *)(const void *)out_tensor(before, name)->data;
+    const float *new = (const float *)(const void *)out_tensor(out, arena_print(&g.memory, "param.%s", name))->data;
+    int          moved = 0;
+    for (int i = 0; i < 64; i++) {
+        moved += new[i] != old[i];
+        assert_true(fabs((double)new[i] - (double)old[i]) < 2e-7);
+    }
+    assert_true(moved > 32);
+    safetensors_close(before);
+    safetensors_close(out);
+    golden_close(&g);
 }
 
 /* ---- updates ---- */
@@ -470,6 +517,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_subjects),
         cmocka_unit_test(absent_subjects_and_dropped_grounding),
+        cmocka_unit_test(steps_in_bf16),
+        cmocka_unit_test(masters_move_below_bf16),
         cmocka_unit_test(updates_with_defaults),
         cmocka_unit_test(large_clipped_updates),
         cmocka_unit_test(without_subjects_nothing_is_trained),

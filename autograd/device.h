@@ -90,7 +90,7 @@ typedef struct primitives {
      * Never holds the whole score matrix of long sequences. */
     err (*attention)(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                      bool causal);
-    /* dq, dk, dv may each be NULL */
+    /* dq, dk, dv strided as q, k, v, with D innermost; each may be NULL */
     err (*attention_backward)(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *y,
                               const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                               bool causal, bool add_q, bool add_k, bool add_v);

@@ -80,7 +80,7 @@ err encoders_open(encoders **out, device *dev, dtype type, const char *model, co
 {
     encoders *e = heap_get(sizeof *e);
     *e = (encoders){.dev = dev, .graph = ag_new(dev), .which = which};
-    load_target to = {&e->memory, dev, type};
+    load_target to = {.owner = &e->memory, .dev = dev, .type = type, .forward_only = true};
     err result = OK;
     if (which & (ENCODE_TEXT | ENCODE_PHRASE))
         TRY_GOTO(result, open_texts(e, &to, model), failed);

@@ -24,7 +24,10 @@ static err open_config(component *c, const char *folder, const char *name)
 static err open_weights(component *c, const load_target *to, const char *folder, const char *name)
 {
     TRY(weights_open_component(&c->weights, folder, name));
-    return bind_load_begin(&c->binder, to->owner, to->dev, to->type, &c->weights->source, false);
+    TRY(bind_load_begin(&c->binder, to->owner, to->dev, to->type, &c->weights->source, false));
+    if (to->forward_only)
+        bind_forward_only(c->binder);
+    return OK;
 }
 
 static void close_component(component *c)

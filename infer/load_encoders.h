@@ -12,6 +12,7 @@ typedef struct load_target {
     arena  *owner;
     device *dev;
     dtype   type;
+    bool    forward_only; /* no data gradient will be asked for: weights lie as the forward reads them fastest */
 } load_target;
 
 /* `model` is a pipeline folder; it may hold only the component in question. second: text_encoder_2, with projection. */

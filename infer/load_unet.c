@@ -26,6 +26,8 @@ err load_unet(unet *out, const load_target *to, const char *model)
     TRY(weights_open_component(&w, model, "unet"));
     err e = bind_load_begin(&b, to->owner, to->dev, to->type, &w->source, false);
     if (e == OK) {
+        if (to->forward_only)
+            bind_forward_only(b);
         unet_bind(b, out, to->owner, &config);
         e = bind_end(b);
     }

@@ -188,7 +188,7 @@ static err load_networks(pipeline *p)
     if (p->loaded)
         return OK;
     double started = clock_seconds();
-    load_target to = {&p->memory, p->dev, p->type};
+    load_target to = {.owner = &p->memory, .dev = p->dev, .type = p->type, .forward_only = true};
     TRY(load_unet(&p->unet, &to, p->files.model));
     if (p->adapter_path)
         TRY(load_adapter(&p->adapter, &to, p->adapter_path, &p->config, false));

@@ -5,7 +5,7 @@
 static load_target target(probe *p)
 {
     const probe_options *o = probe_given(p);
-    return (load_target){.owner = probe_memory(p), .dev = o->dev, .type = o->type};
+    return (load_target){.owner = probe_memory(p), .dev = o->dev, .type = o->type, .forward_only = true};
 }
 
 /* ---- text ---- */

@@ -38,7 +38,7 @@ static err predict(probe *p, const unet *u, const ms_adapter *adapter, double sc
 static err run_unet(probe *p)
 {
     const probe_options *o = probe_given(p);
-    load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type};
+    load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type, .forward_only = true};
     unet                 u;
     ms_adapter           adapter = {0};
     double               scale;
@@ -66,7 +66,7 @@ static const probe_input resampler_rows[] = {
 static err run_resampler(probe *p)
 {
     const probe_options *o = probe_given(p);
-    load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type};
+    load_target          to = {.owner = probe_memory(p), .dev = o->dev, .type = o->type, .forward_only = true};
     resampler            r;
     TRY(load_resampler(&r, &to, o->adapter));
     tensor *tokens =

@@ -34,7 +34,7 @@ struct binder {
     arena               *owner;
     device              *dev;
     dtype                type;
-    bool                 trainable;
+    bool                 trainable, forward_only;
     name_set             used;
     finding              found[PROBLEM_KINDS];
     tensor            ***loaded; /* slots filled so far */
@@ -238,6 +238,17 @@ err bind_make(binder *b, tensor **slot, arena *owner, device *dev, lifetime life
     return OK;
 }
 
+static err lay_out(binder *b, tensor *w, weight_use use)
+{
+    return b->trainable || b->dev->dataless ? OK : b->dev->p->lay_out(b->dev, w, use);
+}
+
+/* Places of a filter. Those of one place may be read as linear layers, so they stay plain. */
+static int64_t kernel_of(const tensor *w)
+{
+    return w->dim[1] * w->dim[2];
+}
+
 static err load_weight(binder *b, tensor **slot, const weight_view *v, const char *path, weight_kind kind, int ndim,
                        const int64_t *dim)
 {
@@ -255,7 +266,9 @@ static err load_weight(binder *b, tensor **slot, const weight_view *v, const cha
     err e = upload_weight(*slot, v, kind);
     if (b->source->done)
         b->source->done(b->source, v);
-    return e;
+    if (e == OK && kind == WEIGHT_CONV && kernel_of(*slot) > 1)
+        return lay_out(b, *slot, b->forward_only ? USE_FORWARD : USE_BOTH);
+    return e == OK && kind == WEIGHT_LINEAR && !b->stack && b->forward_only ? lay_out(b, *slot, USE_FORWARD) : e;
 }
 
 static void load_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
@@ -299,6 +312,11 @@ err bind_walk_begin(binder **out, arena *owner, bind_visit visit, void *user)
     return OK;
 }
 
+void bind_forward_only(binder *b)
+{
+    b->forward_only = true;
+}
+
 void *bind_user(binder *b)
 {
     return b->user;
@@ -325,7 +343,7 @@ void bind_tensor(binder *b, tensor **slot, const char *leaf, weight_kind kind, i
 void bind_linear(binder *b, linear *m, const char *at, int64_t out, int64_t in, bool bias)
 {
     int here = bind_enter(b, "%s", at);
-    bind_tensor(b, &m->w, "weight", WEIGHT_PLAIN, DIMS(out, in));
+    bind_tensor(b, &m->w, "weight", WEIGHT_LINEAR, DIMS(out, in));
     if (bias)
         bind_tensor(b, &m->b, "bias", WEIGHT_PLAIN, DIMS(out));
     bind_leave(b, here);
@@ -396,6 +414,8 @@ void bind_qkv(binder *b, qkv_weights *m, const char *const at[QKV], int64_t chan
         bind_leave(b, here);
     }
     drop_parts(m);
+    if (m->w.t && b->source && b->forward_only && b->failed == OK)
+        keep_failure(b, lay_out(b, m->w.t, USE_FORWARD));
     bind_stack_end(b, &m->w);
     bind_stack_end(b, &m->b);
 }

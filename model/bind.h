@@ -14,8 +14,9 @@
 
 /* How a weight lies in the file and on the device. */
 typedef enum weight_kind {
-    WEIGHT_PLAIN, /* same order */
-    WEIGHT_CONV   /* file (O,I,KH,KW), device (O,KH,KW,I) */
+    WEIGHT_PLAIN,  /* same order */
+    WEIGHT_LINEAR, /* same order, until it is laid out: read by products alone */
+    WEIGHT_CONV    /* file (O,I,KH,KW), device (O,KH,KW,I) */
 } weight_kind;
 
 typedef struct linear { tensor *w, *b; } linear;        /* w (out,in), b (out) or NULL */
@@ -42,6 +43,9 @@ typedef void (*bind_visit)(binder *b, tensor **slot, const char *path, weight_ki
 /* A binder that loads: each weight is checked for name and shape, allocated on `dev` in `type` and
  * converted. trainable: tensors are f32, of LIFE_STATE, with needs_grad. */
 err bind_load_begin(binder **out, arena *owner, device *dev, dtype type, const weight_source *source, bool trainable);
+/* The frozen weights of linear layers that a loading binder meets from here on are laid out for forward products alone
+ * (device.h, lay_out): no data gradient will be asked for. */
+void bind_forward_only(binder *b);
 /* A binder that only calls visit for each name; slots stay untouched unless visit sets them. */
 err bind_walk_begin(binder **out, arena *owner, bind_visit visit, void *user);
 void *bind_user(binder *b);

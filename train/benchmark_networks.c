@@ -11,21 +11,22 @@ enum { TOKENS = 77, SUBJECTS = 2, QUERIES = 16, PHRASE_WIDTH = 768 /* CLIP-L */ 
 
 static load_target target(benchmark *b)
 {
-    return (load_target){.owner = &b->memory, .dev = b->dev, .type = b->options->type};
+    return (load_target){.owner = &b->memory, .dev = b->dev, .type = b->options->type, .forward_only = true};
 }
 
 /* ---- the UNet ---- */
 
-static err load_any_unet(benchmark *b)
+static err load_any_unet(benchmark *b, bool trains)
 {
     load_target to = target(b);
+    to.forward_only = !trains;
     return b->options->model ? load_unet(&b->unet, &to, b->options->model)
                              : random_unet(&b->unet, &to, b->options->random);
 }
 
 static err open_unet_of(benchmark *b, int64_t samples)
 {
-    TRY(load_any_unet(b));
+    TRY(load_any_unet(b, false));
     const unet_config *c = &b->unet.config;
     int64_t            side = b->options->size / 8;
     TRY(benchmark_input(b, "sample", DIMS(samples, side, side, c->in_channels)));
@@ -203,7 +204,7 @@ static err open_train(benchmark *b)
     scheduler_config scheduler;
     parameters       list;
     adamw            how = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
-    TRY(load_any_unet(b));
+    TRY(load_any_unet(b, true));
     TRY(new_adapter(b));
     TRY(scheduler_config_load(&scheduler, NULL));
     b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};

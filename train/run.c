@@ -78,7 +78,7 @@ static err open_source(run *r, dtype type)
 static err load_models(run *r)
 {
     const run_config *c = r->config;
-    load_target to = {&r->memory, r->dev, parameters_type(c)};
+    load_target to = {.owner = &r->memory, .dev = r->dev, .type = parameters_type(c)};
     scheduler_config scheduler;
     log_info(r->log, "loading %s", c->model.base);
     TRY(scheduler_config_load(&scheduler, c->model.base));

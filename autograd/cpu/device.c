@@ -53,6 +53,9 @@ static const primitives cpu_primitives = {
 
 /* Those that take scratch. */
 static const primitives cpu_dry = {
+    .linear = cpu_linear,
+    .linear_dx = cpu_linear_dx,
+    .linear_dw = cpu_linear_dw,
     .conv2d = cpu_conv2d,
     .conv2d_dx = cpu_conv2d_dx,
     .group_norm = cpu_group_norm,

@@ -38,7 +38,7 @@ static void every_network_loads(void **state)
 {
     (void)state;
     arena       memory = {0};
-    load_target to = {&memory, dev, DT_F32};
+    load_target to = {.owner = &memory, .dev = dev, .type = DT_F32};
     clip_text   text1, text2;
     clip_vision vision;
     vae         autoencoder;
@@ -229,7 +229,7 @@ static void list(binder *b, tensor **slot, const char *path, weight_kind kind, i
 static void write_adapter(const char *path)
 {
     arena               memory = {0};
-    load_target         to = {&memory, dev, DT_F32};
+    load_target         to = {.owner = &memory, .dev = dev, .type = DT_F32};
     unet                u;
     ms_adapter          a;
     listing             l = {0};

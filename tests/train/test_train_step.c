@@ -371,7 +371,7 @@ static void trainer_open(trainer *t, golden *g)
     models_write(g, folder);
     assert_int_equal(device_open_cpu(&t->dev, 2), OK);
     t->graph = ag_new(t->dev);
-    load_target to = {&t->memory, t->dev, DT_F32};
+    load_target to = {.owner = &t->memory, .dev = t->dev, .type = DT_F32};
     assert_int_equal(scheduler_config_load(&scheduler, folder), OK);
     assert_int_equal(load_unet(&t->unet, &to, folder), OK);
     assert_int_equal(load_adapter(&t->adapter, &to, adapter, &t->unet.config, true), OK);

@@ -190,6 +190,7 @@ static err load_networks(pipeline *p)
     double started = clock_seconds();
     load_target to = {.owner = &p->memory, .dev = p->dev, .type = p->type, .forward_only = true};
     TRY(load_unet(&p->unet, &to, p->files.model));
+    TRY(unet_lay_out_text(&p->unet));
     if (p->adapter_path)
         TRY(load_adapter(&p->adapter, &to, p->adapter_path, &p->config, false));
     p->loaded = true;

@@ -145,15 +145,15 @@ dtype unet_type(const unet *u)
     return u->conv_in.w->type;
 }
 
-static const cross_attention *cross_in(const transformer *t, int64_t i)
+static cross_attention *cross_in(const transformer *t, int64_t i)
 {
     return i >= t->first_pair && i < t->first_pair + t->depth ? &t->block[i - t->first_pair].cross : NULL;
 }
 
-const cross_attention *unet_cross_attention(const unet *u, int64_t i)
+static cross_attention *find_cross(const unet *u, int64_t i)
 {
-    const unet_config     *c = &u->config;
-    const cross_attention *found = cross_in(&u->mid, i);
+    const unet_config *c = &u->config;
+    cross_attention   *found = cross_in(&u->mid, i);
     for (int k = 0; !found && k < c->levels; k++) {
         for (int l = 0; !found && c->down[k].attention && l < c->down[k].layers; l++)
             found = cross_in(&u->down[k].transformer[l], i);
@@ -162,6 +162,27 @@ const cross_attention *unet_cross_attention(const unet *u, int64_t i)
     }
     CHECK(found, "cross-attention %" PRId64, i);
     return found;
+}
+
+const cross_attention *unet_cross_attention(const unet *u, int64_t i)
+{
+    return find_cross(u, i);
+}
+
+err unet_lay_out_text(unet *u)
+{
+    const int64_t *channels;
+    arena          memory = {0};
+    int64_t        count = adapter_channels(&channels, &memory, &u->config);
+    tensor        *w = u->text_kv.t;
+    for (int64_t i = 0; i < count; i++) {
+        cross_attention *a = find_cross(u, i);
+        tensor_release(a->k.w);
+        tensor_release(a->v.w);
+        a->k.w = a->v.w = NULL;
+    }
+    arena_free(&memory);
+    return w->dev->dataless ? OK : w->dev->p->lay_out(w->dev, w, USE_FORWARD);
 }
 
 /* ---- the inputs ---- */

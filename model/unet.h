@@ -33,6 +33,10 @@ void unet_release(unet *u); /* its weights */
 /* Cross-attention i in the order of adapter_channels. */
 const cross_attention *unet_cross_attention(const unet *u, int64_t i);
 
+/* Lays the text's keys and values out for forward products (device.h, lay_out), when no new adapter will be made from them:
+ * their parts are gone after it. */
+err unet_lay_out_text(unet *u);
+
 dtype unet_type(const unet *u); /* what it computes in */
 
 /* f32 or the UNet's type where nothing else is said. */

@@ -38,7 +38,8 @@ static err open_unet_of(benchmark *b, int64_t samples)
 
 static err open_unet(benchmark *b)
 {
-    return open_unet_of(b, 1);
+    TRY(open_unet_of(b, 1));
+    return unet_lay_out_text(&b->unet);
 }
 
 static unet_inputs inputs_of(const benchmark *b)
@@ -83,6 +84,7 @@ static err open_guided(benchmark *b)
 {
     TRY(open_unet_of(b, 2));
     TRY(new_adapter(b));
+    TRY(unet_lay_out_text(&b->unet));
     adapter_walk(&b->adapter, freeze_visit, NULL);
     TRY(benchmark_copy_adapter(b, NULL));
     TRY(benchmark_input(b, "ip_tokens", DIMS(1, SUBJECTS * QUERIES, b->unet.config.text_width)));

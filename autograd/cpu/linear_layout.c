@@ -63,6 +63,7 @@ err linear_lay_out(device *d, tensor *w)
     CHECK(!w->layout && tensor_contiguous(w), "%s is no plain weight of a linear layer", w->name);
     if (!suits(w))
         return OK;
+    CHECK(w->mem->references == 1, "%s has views, which would read it in the wrong order", w->name);
     TRY(convert(d, w->data, w->data, w, true));
     w->layout = LAYOUT_LINEAR;
     return OK;

@@ -1,5 +1,6 @@
 #include "base/text.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,29 @@ const char *text_escaped(char *out, size_t room, const char *text)
     if (room)
         out[used] = 0;
     return out;
+}
+
+bool text_bytes_read(uint64_t *out, const char *text)
+{
+    char  *end = NULL;
+    double value = strtod(text, &end), unit = 1;
+    if (end == text || !(value > 0) || strspn(text, "0123456789.eE+") < (size_t)(end - text))
+        return false;
+    while (*end == ' ')
+        end++;
+    const char *const letters = "KMGT", *found = *end ? strchr(letters, toupper((unsigned char)*end)) : NULL;
+    if (found) {
+        bool thousands = toupper((unsigned char)end[1]) == 'B';
+        for (long i = found - letters; i >= 0; i--)
+            unit *= thousands ? 1000 : 1024;
+        end += end[1] == 'i' ? 2 : 1;
+    }
+    if (toupper((unsigned char)*end) == 'B')
+        end++;
+    if (*end || !(value * unit < 9e18))
+        return false;
+    *out = (uint64_t)(value * unit);
+    return *out > 0;
 }
 
 const char *text_bytes(char out[32], uint64_t bytes)

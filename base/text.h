@@ -18,6 +18,9 @@ bool text_utf8_valid(size_t *bad, const char *text, size_t size);
 const char *text_escaped(char *out, size_t room, const char *text);
 
 const char *text_bytes(char out[32], uint64_t bytes);     /* "512 bytes", "1.5 GiB"; returns out */
+/* The bytes that "20GiB", "512 MB", "1.5g" or "1048576" say: KiB.. of 1024, KB.. of 1000, letters alone of 1024. False when it is
+ * none of these, or none at all. */
+bool        text_bytes_read(uint64_t *out, const char *text);
 const char *text_duration(char out[32], double seconds);  /* "0:42", "1:02:03", "?" when not finite; returns out */
 const char *text_number(char out[32], double value);      /* the shortest that reads back the same; returns out */
 

@@ -102,6 +102,23 @@ static bool read_optional(const char **out, const reading *r, const config_key *
     return k->kind == KEY_TEXT_OR_NULL ? yaml_text(out, r->p, n, k->name) : read_path(out, r, n, k->name);
 }
 
+static bool read_bytes(int64_t *out, const reading *r, const config_key *k, const yaml_node *n)
+{
+    const char *text = NULL;
+    uint64_t    bytes = 0;
+    *out = 0;
+    if (yaml_is_null(n))
+        return true;
+    if (!yaml_text(&text, r->p, n, k->name))
+        return false;
+    if (!text_bytes_read(&bytes, text)) {
+        problems_add(r->p, E_CONFIG, n->file, n->line, "%s: found %s, expected bytes as 20GiB or 512MB, or null", k->name, text);
+        return false;
+    }
+    *out = (int64_t)bytes;
+    return true;
+}
+
 /* Reads one value into the config; false: a problem was added and the config is untouched. */
 static bool read_value(const reading *r, const config_key *k, const yaml_node *n)
 {
@@ -113,6 +130,7 @@ static bool read_value(const reading *r, const config_key *k, const yaml_node *n
     case KEY_PATH_OR_NULL:
     case KEY_PATH_OR_OFF:
     case KEY_TEXT_OR_NULL: return read_optional(to, r, k, n);
+    case KEY_BYTES_OR_NULL: return read_bytes(to, r, k, n);
     case KEY_WHOLE: return read_whole(to, r, k, n);
     case KEY_NUMBER: return yaml_number(to, r->p, n, k->name, k->low, k->high);
     case KEY_NUMBER_OR_OFF:

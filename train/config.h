@@ -11,6 +11,7 @@
 #include "train/draws.h"
 #include "train/schedule.h"
 
+typedef enum recompute_kind { RECOMPUTE_OFF, RECOMPUTE_ON, RECOMPUTE_AUTO } recompute_kind;
 typedef enum crop_kind { CROP_CENTER, CROP_RANDOM } crop_kind;
 typedef enum config_dtype { CONFIG_AUTO, CONFIG_F32, CONFIG_BF16, CONFIG_F16 } config_dtype;
 typedef enum bad_samples { BAD_SAMPLES_FATAL, BAD_SAMPLES_SKIP } bad_samples;
@@ -18,7 +19,7 @@ typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* 
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 50 }; /* rows of the table */
+enum { CONFIG_KEYS = 51 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -46,8 +47,8 @@ typedef struct run_config {
     struct {
         int64_t     steps, batch_size, accumulation, seed;
         double      max_grad_norm;         /* 0: no clipping */
-        bool        activation_checkpointing;
-        const char *memory;                /* NULL: no limit */
+        int         activation_checkpointing; /* recompute_kind */
+        int64_t     memory;                /* bytes that a run may take on its device; 0: no limit but what there is */
         double      ema;                   /* decay of the averaged weights, 0: off */
         int         part;                  /* train_part */
         int64_t     timesteps[2];          /* drawn from [0]..[1]-1; 0, 0: all of the noise schedule */
@@ -69,6 +70,7 @@ typedef struct run_config {
         int64_t     keep;                  /* 0: all */
         int64_t     sample_every;          /* 0: never */
         const char *samples;               /* file of jobs, NULL: none */
+        int64_t     validate_every;        /* and at the end; 0: never */
     } output;
     struct {
         int kind;                          /* config_device */

@@ -20,8 +20,7 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"adapter.queries", KEY_WHOLE, AT(adapter.queries), .fallback = "16", RANGE(1, 1024)},
 
     {"data.manifest", KEY_PATH, AT(data.manifest), .fallback = NULL},
-    {"data.validation", KEY_PATH_OR_NULL, AT(data.validation), .fallback = "null",
-     .later = "validation while training"},
+    {"data.validation", KEY_PATH_OR_NULL, AT(data.validation), .fallback = "null"},
     {"data.resolution", KEY_WHOLE, AT(data.resolution), .fallback = "512", RANGE(8, 8192)},
     {"data.crop", KEY_CHOICE, AT(data.crop), .fallback = "center", .names = {"center", "random"}},
     {"data.buckets", KEY_SWITCH, AT(data.buckets), .fallback = "off", .later = "aspect buckets"},
@@ -39,9 +38,9 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"train.accumulation", KEY_WHOLE, AT(train.accumulation), .fallback = "1", RANGE(1, 65536)},
     {"train.seed", KEY_WHOLE, AT(train.seed), .fallback = "0", RANGE(0, (double)INT64_MAX)},
     {"train.max_grad_norm", KEY_NUMBER, AT(train.max_grad_norm), .fallback = "1", RANGE(0, 1e30)},
-    {"train.activation_checkpointing", KEY_SWITCH, AT(train.activation_checkpointing), .fallback = "off",
-     .later = "activation checkpointing"},
-    {"train.memory", KEY_TEXT_OR_NULL, AT(train.memory), .fallback = "null", .later = "a memory limit"},
+    {"train.activation_checkpointing", KEY_CHOICE, AT(train.activation_checkpointing), .fallback = "off",
+     .names = {"off", "on", "auto"}},
+    {"train.memory", KEY_BYTES_OR_NULL, AT(train.memory), .fallback = "null"},
     {"train.ema", KEY_NUMBER_OR_OFF, AT(train.ema), .fallback = "off", RANGE(1e-9, 0.999999999)},
     {"train.part", KEY_CHOICE, AT(train.part), .fallback = "all", .names = {"all", "resampler", "kv"}},
     {"train.timesteps", KEY_SPAN_OR_ALL, AT(train.timesteps), .fallback = "all", RANGE(0, 100000)},
@@ -66,8 +65,8 @@ const config_key config_keys[CONFIG_KEYS] = {
      .free = true},
     {"output.keep", KEY_WHOLE, AT(output.keep), .fallback = "3", RANGE(0, STEPS), .free = true},
     {"output.sample_every", KEY_WHOLE, AT(output.sample_every), .fallback = "500", RANGE(0, STEPS), .free = true},
-    {"output.samples", KEY_PATH_OR_NULL, AT(output.samples), .fallback = "null", .free = true,
-     .later = "pictures while training"},
+    {"output.samples", KEY_PATH_OR_NULL, AT(output.samples), .fallback = "null", .free = true},
+    {"output.validate_every", KEY_WHOLE, AT(output.validate_every), .fallback = "500", RANGE(0, STEPS), .free = true},
 
     {"device.kind", KEY_CHOICE, AT(device.kind), .fallback = "auto", .names = {"auto", "cpu", "cuda"}, .free = true},
     {"device.dtype", KEY_CHOICE, AT(device.dtype), .fallback = "auto", .names = {"auto", "f32", "bf16"}, .free = true},
@@ -100,6 +99,12 @@ const char *config_key_text(arena *memory, const config_key *k, const run_config
     case KEY_TEXT_OR_NULL: {
         const char *text = *(const char *const *)value;
         return text ? yaml_quoted(memory, text) : k->kind == KEY_PATH_OR_OFF ? "off" : "null";
+    }
+    case KEY_BYTES_OR_NULL: {
+        int64_t bytes = *(const int64_t *)value;
+        return bytes % 1048576 ? arena_print(memory, "%lld", (long long)bytes)
+               : bytes         ? arena_print(memory, "%lldMiB", (long long)bytes / 1048576)
+                               : "null";
     }
     case KEY_WHOLE: return arena_print(memory, "%lld", (long long)*(const int64_t *)value);
     case KEY_NUMBER: return arena_copy_string(memory, text_number(number, *(const double *)value));

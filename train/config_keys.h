@@ -11,6 +11,7 @@ typedef enum key_kind {
     KEY_PATH_OR_NULL,  /* const char *, null: NULL */
     KEY_PATH_OR_OFF,   /* const char *, off: NULL */
     KEY_TEXT_OR_NULL,  /* const char *, null: NULL */
+    KEY_BYTES_OR_NULL, /* int64_t, as text_bytes_read; null: 0 */
     KEY_WHOLE,         /* int64_t within [low, high] */
     KEY_NUMBER,        /* double within [low, high] */
     KEY_NUMBER_OR_OFF, /* double within [low, high], off: 0 */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "autograd/device.h"
+#include "base/memory_size.h"
 #include "base/text.h"
 #include "base/threads.h"
 
@@ -53,26 +54,11 @@ static void cpu_features(char out[160])
         snprintf(out, 160, "none that matter here: it will be slow");
 }
 
-/* What programs can still take: free pages and those that the kernel would give up. */
-static uint64_t available_bytes(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    char text[256];
-    unsigned long long kib = 0;
-    while (f && fgets(text, sizeof text, f))
-        if (sscanf(text, "MemAvailable: %llu", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return (uint64_t)kib << 10;
-}
-
 static void memory_sizes(report *r)
 {
     char text[32];
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    snprintf(r->memory, sizeof r->memory, "%s", text_bytes(text, (uint64_t)sysconf(_SC_PHYS_PAGES) * page));
-    snprintf(r->free_memory, sizeof r->free_memory, "%s", text_bytes(text, available_bytes()));
+    snprintf(r->memory, sizeof r->memory, "%s", text_bytes(text, memory_size()));
+    snprintf(r->free_memory, sizeof r->free_memory, "%s", text_bytes(text, memory_available()));
 }
 
 static void fill(report *r)

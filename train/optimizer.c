@@ -97,6 +97,18 @@ void optimizer_begin(optimizer *o)
         whole_of(&o->param[i])->grad_fresh = true;
 }
 
+void optimizer_marks(bool *fresh, const optimizer *o)
+{
+    for (int i = 0; i < o->count; i++)
+        fresh[i] = whole_of(&o->param[i])->grad_fresh;
+}
+
+void optimizer_set_marks(optimizer *o, const bool *fresh)
+{
+    for (int i = 0; i < o->count; i++)
+        whole_of(&o->param[i])->grad_fresh = fresh[i];
+}
+
 err optimizer_norm(double *norm, const optimizer *o)
 {
     double sum = 0;

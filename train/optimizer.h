@@ -44,6 +44,9 @@ void optimizer_free(optimizer *o);
  * reads, or the part of its stack's that belongs to it. */
 const tensor *parameter_gradient(const parameter *p);
 void optimizer_begin(optimizer *o);
+/* Which gradients hold nothing yet, fresh[0..count): what a step that only plans (autograd/planned.h) is followed by. */
+void optimizer_marks(bool *fresh, const optimizer *o);
+void optimizer_set_marks(optimizer *o, const bool *fresh);
 /* sqrt of the sum of squares of all gradients, summed in f64 in the list's order. */
 err optimizer_norm(double *norm, const optimizer *o);
 /* Gradients x min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ (max_norm 0: no clipping),

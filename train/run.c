@@ -10,6 +10,7 @@
 #include "data/fingerprint.h"
 #include "infer/load_unet.h"
 #include "train/checkpoint_list.h"
+#include "train/micro_step.h"
 #include "train/resume.h"
 
 enum { MOST_AHEAD = 4 }; /* threads that read samples ahead */
@@ -163,7 +164,6 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
         return OK;
     }
     TRY_GOTO(e, device_open_cpu(&r->dev, o->threads), done);
-    r->graph = ag_new(r->dev);
     TRY_GOTO(e, load_models(r), done);
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)
@@ -171,6 +171,7 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
     TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
     TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, log), done);
+    TRY_GOTO(e, micro_step_plan(r), done);
     e = write_config(r);
 done:
     free(from);
@@ -182,7 +183,7 @@ void run_close(run *r)
     if (r->batches.config)
         batch_source_close(&r->batches);
     sample_source_close(r->source);
-    ag_free(r->graph);
+    planned_close(r->steps);
     average_free(r->average);
     optimizer_free(r->optimizer);
     adapter_release(&r->running);

@@ -2,6 +2,7 @@
 #ifndef MSD_TRAIN_RUN_H
 #define MSD_TRAIN_RUN_H
 
+#include "autograd/planned.h"
 #include "infer/noise_schedule.h"
 #include "train/average.h"
 #include "train/batch_source.h"
@@ -17,7 +18,8 @@ typedef struct run {
     char                *config_text;  /* resolved */
     manifest             dataset;
     device              *dev;
-    ag                  *graph;
+    planned             *steps;        /* NULL before micro_step_plan */
+    bool                 recompute;    /* activation checkpointing */
     int                  lock;         /* descriptor; -1: none */
     encoders            *encoders;     /* NULL: the cache has what they made */
     sample_source       *source;

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/progress.h"
+#include "train/micro_step.h"
 
 enum { NAMED_SAMPLES = 32 };
 
@@ -23,9 +24,7 @@ static void name_samples(sample_names *n, const run *r)
 
 static err accumulate(step_record *record, sample_names *names, run *r)
 {
-    const run_config *c = r->config;
-    step_models models = {.unet = &r->unet, .adapter = run_adapter(r), .schedule = r->schedule, .min_snr = c->train.min_snr};
-    int64_t parts = c->train.accumulation;
+    int64_t parts = r->config->train.accumulation;
     for (int64_t micro = 0; micro < parts; micro++) {
         double part = 0, waited = r->batches.waited;
         TRY(batch_source_make(&r->batches, record->step, micro));
@@ -33,7 +32,7 @@ static err accumulate(step_record *record, sample_names *names, run *r)
         name_samples(names, r);
         if (r->options->dump_batches)
             TRY(batch_source_dump(&r->batches, r->options->dump_batches, record->step, micro));
-        TRY(train_step(&part, NULL, r->graph, &models, &r->batches.batch, parts));
+        TRY(micro_step_run(&part, r, parts));
         record->loss += part / (double)parts;
     }
     return OK;

@@ -80,6 +80,7 @@ static tensor *ask_model(ag *g, const step_models *m, const batch *b, tensor *no
     tensor *text = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(b->B, b->T, b->X), b->text, DT_F32);
     if (unet_context_make(&context, g, m->unet, text, b->S ? &subjects : NULL, b->h, b->w) != OK)
         return NULL;
+    context.recompute = m->recompute;
     return unet_forward(g, m->unet, &in, &context);
 }
 
@@ -92,13 +93,32 @@ static err check_batch(const step_models *m, const batch *b)
     return OK;
 }
 
+/* The loss of a batch; *answer is the model's. */
+static tensor *forward(tensor **answer, ag *g, const step_models *m, const batch *b)
+{
+    tensor *noise = ag_input(g, "noise", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->noise, DT_F32);
+    tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
+    *answer = ask_model(g, m, b, noisy_latents(g, &m->schedule, b, latents, noise));
+    return loss_of(g, m, b, *answer, target_of(g, &m->schedule, b, latents, noise));
+}
+
+err train_loss(double *loss, ag *g, const step_models *m, const batch *b)
+{
+    TRY(check_batch(m, b));
+    tensor *answer, *mean = forward(&answer, g, m, b);
+    err e = ag_status(g);
+    float value = 0;
+    if (e == OK)
+        e = tensor_download(&value, DT_F32, mean);
+    ag_reset(g);
+    *loss = value;
+    return e;
+}
+
 err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation)
 {
     TRY(check_batch(m, b));
-    tensor *noise = ag_input(g, "noise", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->noise, DT_F32);
-    tensor *latents = ag_input(g, "latents", DT_F32, DIMS(b->B, b->h, b->w, b->C), b->latents, DT_F32);
-    tensor *answer = ask_model(g, m, b, noisy_latents(g, &m->schedule, b, latents, noise));
-    tensor *mean = loss_of(g, m, b, answer, target_of(g, &m->schedule, b, latents, noise));
+    tensor *answer, *mean = forward(&answer, g, m, b);
     tensor *share = accumulation > 1 ? ag_scale(g, mean, 1.0f / (float)accumulation) : mean;
     err e = ag_status(g);
     float value = 0;

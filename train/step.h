@@ -26,6 +26,7 @@ typedef struct step_models {
     const unet       *unet;
     const ms_adapter *adapter;
     noise_schedule    schedule;
+    bool              recompute; /* activation checkpointing: less memory, the same bits */
     double            min_snr; /* gamma: each sample's part of the loss is weighed by min(snr, gamma)/snr, of v by
                                   min(snr, gamma)/(snr+1) (Hang et al., 2023; as diffusers trains); 0: not */
 } step_models;
@@ -35,5 +36,7 @@ typedef struct step_models {
  * Without subjects (S = 0) the adapter takes no part and no gradient is written.
  * E_SHAPE when the batch does not fit the models. */
 err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);
+/* The loss alone: no gradient is written, nothing changes. */
+err train_loss(double *loss, ag *g, const step_models *m, const batch *b);
 
 #endif

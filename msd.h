@@ -109,6 +109,7 @@ typedef struct msd_benchmark_options {
     const char *what;                         /* "train", "generate", "ops", or a part: "unet", "vae", "conv" ... */
     const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
     int64_t     repeats, size;
+    bool        activation_checkpointing;     /* of the training step */
 } msd_benchmark_options;
 msd_benchmark_options msd_benchmark_defaults(void);
 int msd_benchmark(const msd_benchmark_options *o, FILE *out);

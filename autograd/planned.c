@@ -63,7 +63,7 @@ void planned_close(planned *p)
 static entry *find(const planned *p, const int64_t *key, int keys, planned_step step)
 {
     for (entry *e = p->first; e; e = e->next)
-        if (e->step == step && e->keys == keys && !memcmp(e->key, key, (size_t)keys * sizeof *key))
+        if (e->step == step && e->keys == keys && (!keys || !memcmp(e->key, key, (size_t)keys * sizeof *key)))
             return e;
     return NULL;
 }
@@ -81,7 +81,8 @@ static err make_entry(entry **out, planned *p, const int64_t *key, int keys, pla
     TRY(plan_make(&plan, r->log.item, r->log.count));
     entry *made = heap_get(sizeof *made);
     *made = (entry){.step = step, .keys = keys, .plan = plan, .next = p->first};
-    memcpy(made->key, key, (size_t)keys * sizeof *key);
+    if (keys)
+        memcpy(made->key, key, (size_t)keys * sizeof *key);
     p->first = *out = made;
     return OK;
 }

@@ -23,7 +23,7 @@ enum { PLANNED_MAX_KEYS = 16 };
 err  planned_open(planned **out, device *dev);
 void planned_close(planned *p); /* gives the block back; NULL is fine */
 
-/* Plans and takes nothing; *bytes: what the step needs. Errors are the step's. */
+/* Plans and takes nothing; *bytes: what the step needs. Errors are the step's. keys 0: key may be NULL. */
 err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, planned_step step, void *user);
 /* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);

@@ -19,6 +19,8 @@ static const argument arguments[] = {
     {"--random", 0, ARG_TEXT, AT(random), "SIZE", false, "instead of --model: random weights of sdxl, half or tiny"},
     {"--size", 0, ARG_WHOLE, AT(size), "N", false, "side of the picture in pixels (default 512)"},
     {"--repeats", 'r', ARG_WHOLE, AT(repeats), "N", false, "measured runs of each part (default 5)"},
+    {"--activation-checkpointing", 0, ARG_FLAG, AT(activation_checkpointing), NULL, false,
+     "the training step computes blocks again in backward: less memory, more time"},
     {"--json", 0, ARG_FLAG, AT(run.json), NULL, false, "machine-readable"},
     RUN_ARGUMENTS(msd_benchmark_options),
     {0},

@@ -111,21 +111,30 @@ done:
     return e;
 }
 
-static err run_once(benchmark *b, const benchmark_part *part, device *dev)
+typedef struct planned_part {
+    benchmark            *b;
+    const benchmark_part *part;
+} planned_part;
+
+static err run_part(ag *g, void *user)
 {
-    ag *g = ag_new(dev);
-    err e = part->run(b, g);
-    ag_free(g);
-    return e;
+    const planned_part *p = user;
+    return p->part->run(p->b, g);
 }
 
-static err run_repeats(measurement *m, benchmark *b, const benchmark_part *part)
+/* In planned memory, as runs do. */
+static err run_once(planned *p, benchmark *b, const benchmark_part *part)
+{
+    return planned_run(p, NULL, 0, run_part, &(planned_part){b, part});
+}
+
+static err run_repeats(measurement *m, planned *p, benchmark *b, const benchmark_part *part)
 {
     int64_t n = b->options->repeats;
     double *wall = ARENA_ARRAY(&b->memory, double, n), *cpu = ARENA_ARRAY(&b->memory, double, n);
     for (int64_t i = 0; i < n; i++) {
         double start = clock_seconds(), cpu_start = cpu_seconds();
-        TRY(run_once(b, part, b->dev));
+        TRY(run_once(p, b, part));
         wall[i] = clock_seconds() - start;
         cpu[i] = cpu_seconds() - cpu_start;
     }
@@ -141,7 +150,9 @@ static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part
     profile           *p = NULL;
     const profile_row *row;
     TRY(profile_open(&p, b->dev));
-    err e = run_once(b, part, profile_device(p));
+    ag *g = ag_new(profile_device(p));
+    err e = part->run(b, g);
+    ag_free(g);
     int rows = profile_rows(&row, p);
     m->rows = rows < SLOWEST ? rows : SLOWEST;
     if (m->rows)
@@ -151,42 +162,37 @@ static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part
     return e;
 }
 
-typedef struct planned_part {
-    benchmark            *b;
-    const benchmark_part *part;
-} planned_part;
-
-static err run_planned(ag *g, void *user)
+static err foresee(measurement *m, planned *p, benchmark *b, const benchmark_part *part)
 {
-    const planned_part *p = user;
-    return p->part->run(p->b, g);
-}
-
-static err foresee(measurement *m, benchmark *b, const benchmark_part *part)
-{
-    planned *p = NULL;
-    int64_t  key[1] = {0};
-    TRY(planned_open(&p, b->dev));
-    err e = planned_foresee(&m->planned, p, key, 1, run_planned, &(planned_part){b, part});
-    planned_close(p);
+    TRY(planned_foresee(&m->planned, p, NULL, 0, run_part, &(planned_part){b, part}));
     for (int i = 0; b->optimizer && i < b->optimizer->count; i++)
         m->gradients += (size_t)tensor_count(b->optimizer->param[i].t) * sizeof(float);
-    return e;
+    return OK;
+}
+
+/* The runs without a profile. */
+static err measure_runs(measurement *m, planned *p, benchmark *b, const benchmark_part *part)
+{
+    allocator *a = b->dev->memory;
+    TRY(foresee(m, p, b, part));
+    size_t kept = a->total;
+    a->total_peak = a->total;
+    TRY(run_once(p, b, part)); /* warms up: primitives are made, memory is fetched */
+    m->peak = a->total_peak;
+    m->peak_step = m->peak - kept;
+    return run_repeats(m, p, b, part);
 }
 
 static err measure(measurement *m, benchmark *b, const benchmark_part *part)
 {
-    allocator *a = b->dev->memory;
-    double     after = 0.0;
+    planned *p = NULL;
+    double   after = 0.0;
     TRY(part->open(b));
-    TRY(foresee(m, b, part));
     TRY(benchmark_matrix_rate(&m->rate, b->dev));
-    size_t kept = a->total;
-    a->total_peak = a->total;
-    TRY(run_once(b, part, b->dev)); /* warms up: primitives are made, weights laid out, memory is fetched */
-    m->peak = a->total_peak;
-    m->peak_step = m->peak - kept;
-    TRY(run_repeats(m, b, part));
+    TRY(planned_open(&p, b->dev));
+    err e = measure_runs(m, p, b, part);
+    planned_close(p);
+    TRY(e);
     TRY(benchmark_matrix_rate(&after, b->dev));
     if (after > m->rate)
         m->rate = after;

@@ -22,6 +22,7 @@ typedef struct benchmark_options {
     int64_t     repeats, size; /* size: of the picture's side in pixels */
     int         threads;
     bool        json;
+    bool        recompute;     /* the training step with activation checkpointing */
     dtype       type;          /* what networks compute in */
     const run_config *config;  /* of `msd plan RUN.yaml` alone */
 } benchmark_options;

@@ -209,7 +209,7 @@ static err open_train(benchmark *b)
     TRY(load_any_unet(b, true));
     TRY(new_adapter(b));
     TRY(scheduler_config_load(&scheduler, NULL));
-    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
+    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter, .recompute = b->options->recompute};
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     fill_batch(b);
     parameters_list(&list, &b->memory, &b->adapter, NULL);

@@ -227,7 +227,7 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
                            .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json,
-                           .type = libmsd_type(&o->run)};
+                           .type = libmsd_type(&o->run), .recompute = o->activation_checkpointing};
     return libmsd_status(benchmark_run(&b, out));
 }
 

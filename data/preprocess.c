@@ -21,12 +21,12 @@ static err bounded(int width, int height, const image *picture)
 }
 
 /* The crop at (left, top) of interleaved bytes, channel by channel, each byte looked up in table[channel]. */
-static void spread(float *out, const image *picture, int left, int top, int side, float table[3][256])
+static void spread(float *out, const image *picture, int left, int top, int width, int height, float table[3][256])
 {
     for (int c = 0; c < 3; c++) {
-        for (int y = 0; y < side; y++) {
+        for (int y = 0; y < height; y++) {
             const uint8_t *row = picture->rgb + 3 * ((size_t)(top + y) * (size_t)picture->width + (size_t)left);
-            for (int x = 0; x < side; x++)
+            for (int x = 0; x < width; x++)
                 *out++ = table[c][row[3 * x + c]];
         }
     }
@@ -52,7 +52,7 @@ err preprocess_clip(float *out, const image *picture, int side)
     TRY(image_resize(&resized, picture, width, height, RESIZE_BICUBIC));
     float table[3][256];
     clip_table(table);
-    spread(out, &resized, (width - side) / 2, (height - side) / 2, side, table);
+    spread(out, &resized, (width - side) / 2, (height - side) / 2, side, side, table);
     image_free(&resized);
     return OK;
 }
@@ -108,12 +108,12 @@ err preprocess_train_reference(float *out, const image *picture, const grey_imag
     return result;
 }
 
-target_frame target_frame_center(int width, int height, int side)
+target_frame target_frame_center(int width, int height, int crop_width, int crop_height)
 {
-    target_frame f = {.original_width = width, .original_height = height, .side = side};
-    resize_short_side(&f.width, &f.height, width, height, side);
-    f.left = (f.width - side) / 2;
-    f.top = (f.height - side) / 2;
+    target_frame f = {.original_width = width, .original_height = height, .crop_width = crop_width, .crop_height = crop_height};
+    resize_cover(&f.width, &f.height, width, height, crop_width, crop_height);
+    f.left = (f.width - crop_width) / 2;
+    f.top = (f.height - crop_height) / 2;
     return f;
 }
 
@@ -121,7 +121,7 @@ err preprocess_target(float *out, const image *picture, const target_frame *f)
 {
     CHECK(picture->width == f->original_width && picture->height == f->original_height,
           "picture %d x %d, frame of %d x %d", picture->width, picture->height, f->original_width, f->original_height);
-    CHECK(f->left >= 0 && f->left <= f->width - f->side && f->top >= 0 && f->top <= f->height - f->side,
+    CHECK(f->left >= 0 && f->left <= f->width - f->crop_width && f->top >= 0 && f->top <= f->height - f->crop_height,
           "crop at (%d,%d) of %d x %d", f->left, f->top, f->width, f->height);
     image resized;
     TRY(bounded(f->width, f->height, picture));
@@ -129,14 +129,37 @@ err preprocess_target(float *out, const image *picture, const target_frame *f)
     float table[3][256];
     for (int v = 0; v < 256; v++)
         table[0][v] = table[1][v] = table[2][v] = ((float)v / 255.0f - 0.5f) / 0.5f;
-    spread(out, &resized, f->left, f->top, f->side, table);
+    spread(out, &resized, f->left, f->top, f->crop_width, f->crop_height, table);
     image_free(&resized);
+    return OK;
+}
+
+static uint8_t byte_of(float unit)
+{
+    return (uint8_t)rint(fmin(fmax((double)unit, 0.0), 1.0) * 255.0);
+}
+
+err preprocess_target_picture(image *out, const float *values, int width, int height)
+{
+    TRY(image_new(out, width, height));
+    size_t plane = (size_t)width * (size_t)height;
+    for (size_t i = 0; i < 3 * plane; i++)
+        out->rgb[3 * (i % plane) + i / plane] = byte_of(values[i] * 0.5f + 0.5f);
+    return OK;
+}
+
+err preprocess_clip_picture(image *out, const float *values, int side)
+{
+    TRY(image_new(out, side, side));
+    size_t plane = (size_t)side * (size_t)side;
+    for (size_t i = 0; i < 3 * plane; i++)
+        out->rgb[3 * (i % plane) + i / plane] = byte_of((float)(values[i] * clip_deviation[i / plane] + clip_mean[i / plane]));
     return OK;
 }
 
 void target_time_ids(float ids[6], const target_frame *f)
 {
-    const int whole[6] = {f->original_height, f->original_width, f->top, f->left, f->side, f->side};
+    const int whole[6] = {f->original_height, f->original_width, f->top, f->left, f->crop_height, f->crop_width};
     for (int i = 0; i < 6; i++)
         ids[i] = (float)whole[i];
 }
@@ -148,12 +171,12 @@ static float follow(double pixel, double scale, int offset, int side)
 
 bool target_box(float out[4], box b, const target_frame *f)
 {
-    int shorter = f->original_width < f->original_height ? f->original_width : f->original_height;
-    double scale = (double)f->side / shorter;
-    out[0] = follow(b.x0, scale, f->left, f->side);
-    out[1] = follow(b.y0, scale, f->top, f->side);
-    out[2] = follow(b.x1, scale, f->left, f->side);
-    out[3] = follow(b.y1, scale, f->top, f->side);
+    bool by_width = resize_cover_by_width(f->original_width, f->original_height, f->crop_width, f->crop_height);
+    double scale = by_width ? (double)f->crop_width / f->original_width : (double)f->crop_height / f->original_height;
+    out[0] = follow(b.x0, scale, f->left, f->crop_width);
+    out[1] = follow(b.y0, scale, f->top, f->crop_height);
+    out[2] = follow(b.x1, scale, f->left, f->crop_width);
+    out[3] = follow(b.y1, scale, f->top, f->crop_height);
     if (out[0] < out[2] && out[1] < out[3])
         return true;
     memset(out, 0, 4 * sizeof *out);

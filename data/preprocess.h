@@ -31,22 +31,28 @@ typedef struct target_frame {
     int original_width, original_height; /* of the upright picture */
     int width, height;                   /* after resizing, before the crop */
     int left, top;                       /* of the crop */
-    int side;                            /* of the crop */
+    int crop_width, crop_height;         /* of the crop */
 } target_frame;
 
-/* The frame of a picture: short side to `side`, the other's fraction cut off, crop at floor((length - side) / 2). For a
- * random crop the caller then sets left to 0..width - side and top to 0..height - side. */
-target_frame target_frame_center(int width, int height, int side);
+/* The frame of a picture: resized just so far that it covers the crop, the longer side's fraction cut off, crop at
+ * floor((length - crop) / 2). For a random crop the caller then sets left to 0..width - crop_width and top to 0..height -
+ * crop_height. */
+target_frame target_frame_center(int width, int height, int crop_width, int crop_height);
 
-/* out: (3,side,side) in [-1,1], resized bilinearly to the frame and cropped there. E_FORMAT as preprocess_clip;
+/* out: (3,crop_height,crop_width) in [-1,1], resized bilinearly to the frame and cropped there. E_FORMAT as preprocess_clip;
  * E_MEMORY. */
 err preprocess_target(float *out, const image *picture, const target_frame *frame);
 
-/* original h, w, crop top, left, side, side. */
+/* What the networks take as a picture again, to look at: of (3,height,width) in [-1,1], and of CLIP's (3,side,side).
+ * E_MEMORY. */
+err preprocess_target_picture(image *out, const float *values, int width, int height);
+err preprocess_clip_picture(image *out, const float *values, int side);
+
+/* original h, w, crop top, left, crop h, w. */
 void target_time_ids(float ids[6], const target_frame *frame);
 
-/* The box (pixels of the upright picture) in the crop, 0..1: scaled by the short side's factor, shifted, clamped, /
- * side. False and a zero box, which is an absent subject to the network, when nothing of it is left inside the crop. */
+/* The box (pixels of the upright picture) in the crop, 0..1: scaled as the side that just covers the crop, shifted,
+ * clamped, / the crop's sides. False and a zero box, which is an absent subject to the network, when nothing of it is left inside the crop. */
 bool target_box(float out[4], box pixels, const target_frame *frame);
 
 #endif

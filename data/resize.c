@@ -261,7 +261,17 @@ static int follow(int longer, int shorter, int side)
 void resize_short_side(int *width, int *height, int in_width, int in_height, int side)
 {
     CHECK(in_width > 0 && in_height > 0 && side > 0, "%d x %d to %d", in_width, in_height, side);
-    bool upright = in_width <= in_height;
-    *width = upright ? side : follow(in_width, in_height, side);
-    *height = upright ? follow(in_height, in_width, side) : side;
+    resize_cover(width, height, in_width, in_height, side, side);
+}
+
+bool resize_cover_by_width(int in_width, int in_height, int width, int height)
+{
+    return (int64_t)in_width * height <= (int64_t)in_height * width;
+}
+
+void resize_cover(int *width, int *height, int in_width, int in_height, int least_width, int least_height)
+{
+    bool by_width = resize_cover_by_width(in_width, in_height, least_width, least_height);
+    *width = by_width ? least_width : follow(in_width, in_height, least_height);
+    *height = by_width ? follow(in_height, in_width, least_width) : least_height;
 }

@@ -5,6 +5,8 @@
 #ifndef MSD_DATA_RESIZE_H
 #define MSD_DATA_RESIZE_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "data/image.h"
 
@@ -24,5 +26,10 @@ err image_crop(image *out, const image *in, int left, int top, int width, int he
 /* The size at which the short side is `side` and the other follows, its fraction cut off (as torchvision's Resize and
  * transformers' shortest_edge do). The long side is at least `side`. */
 void resize_short_side(int *width, int *height, int in_width, int in_height, int side);
+
+/* The smallest size of the same form that covers least_width x least_height: one side equal, the other's fraction cut
+ * off and not below. By width: it is the width that is equal. */
+bool resize_cover_by_width(int in_width, int in_height, int width, int height);
+void resize_cover(int *width, int *height, int in_width, int in_height, int least_width, int least_height);
 
 #endif

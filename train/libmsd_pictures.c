@@ -157,7 +157,7 @@ static err preprocess(const char *kind, const char *path, int64_t size, const ch
     image picture;
     TRY(err_as(image_load(&picture, path, NULL), E_DATASET));
     float *pixels = heap_get((size_t)(3 * side * side) * sizeof *pixels), ids[6];
-    target_frame frame = target_frame_center(picture.width, picture.height, (int)side);
+    target_frame frame = target_frame_center(picture.width, picture.height, (int)side, (int)side);
     target_time_ids(ids, &frame);
     err e = clip ? preprocess_clip(pixels, &picture, (int)side) : preprocess_target(pixels, &picture, &frame);
     if (e == OK)

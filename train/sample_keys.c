@@ -49,7 +49,8 @@ static void phrase_key(cache_key *out, const char *words, const cache_origin *o)
 
 static void latent_key(cache_key *out, const char *content, const target_frame *f, const cache_origin *o)
 {
-    const int32_t place[] = {f->original_width, f->original_height, f->width, f->height, f->left, f->top, f->side};
+    const int32_t place[] = {f->original_width, f->original_height, f->width, f->height, f->left, f->top, f->crop_width,
+                             f->crop_height};
     hash_state *h = begin(CACHE_LATENT, o);
     add_text(h, o->encoder[CACHE_VAE]);
     add_text(h, content);

@@ -36,8 +36,27 @@ static void place_crop(target_frame *f, const run_config *c, int crop)
 {
     if (c->data.crop != CROP_RANDOM)
         return;
-    f->left = (int)((int64_t)(f->width - f->side) * crop / (SAMPLE_RANDOM_CROPS - 1));
-    f->top = (int)((int64_t)(f->height - f->side) * crop / (SAMPLE_RANDOM_CROPS - 1));
+    f->left = (int)((int64_t)(f->width - f->crop_width) * crop / (SAMPLE_RANDOM_CROPS - 1));
+    f->top = (int)((int64_t)(f->height - f->crop_height) * crop / (SAMPLE_RANDOM_CROPS - 1));
+}
+
+static int bucket_of(int width, int height, const run_config *c)
+{
+    return c->data.buckets ? bucket_choose(width, height, c->data.resolution) : bucket_square();
+}
+
+err sample_view_bucket(int *bucket, const sample *m, const run_config *c)
+{
+    image_header h;
+    *bucket = bucket_square();
+    TRY(image_probe(&h, m->image, NULL));
+    *bucket = bucket_of(image_header_width(&h), image_header_height(&h), c);
+    return OK;
+}
+
+bucket_size sample_view_largest(const run_config *c)
+{
+    return c->data.buckets ? bucket_largest(c->data.resolution) : bucket_size_at(bucket_square(), c->data.resolution);
 }
 
 err sample_view_make(sample_view *out, arena *memory, const sample *m, const run_config *c, int crop)
@@ -45,7 +64,9 @@ err sample_view_make(sample_view *out, arena *memory, const sample *m, const run
     image_header h;
     *out = (sample_view){.image = m->image, .text = m->text, .subjects = m->subjects};
     TRY(image_probe(&h, m->image, NULL));
-    out->frame = target_frame_center(image_header_width(&h), image_header_height(&h), (int)c->data.resolution);
+    int width = image_header_width(&h), height = image_header_height(&h);
+    bucket_size size = bucket_size_at(bucket_of(width, height, c), c->data.resolution);
+    out->frame = target_frame_center(width, height, size.width, size.height);
     place_crop(&out->frame, c, crop);
     out->subject = ARENA_ARRAY(memory, subject_view, m->subjects);
     const char **phrase = ARENA_ARRAY(memory, const char *, m->subjects), **words = ARENA_ARRAY(memory, const char *, m->subjects);

@@ -6,6 +6,7 @@
 
 #include "data/manifest.h"
 #include "data/preprocess.h"
+#include "train/buckets.h"
 #include "train/config.h"
 
 typedef struct subject_view {
@@ -29,11 +30,16 @@ typedef struct sample_view {
 enum { SAMPLE_RANDOM_CROPS = 5 };
 int sample_view_crops(const run_config *c); /* 1 for centre crops */
 
+/* The aspect bucket that the sample's picture goes to, of its header; the square without data.buckets, and where the
+ * header cannot be read (E_IO, E_FORMAT). */
+err         sample_view_bucket(int *bucket, const sample *m, const run_config *c);
+bucket_size sample_view_largest(const run_config *c); /* that a target of the run may have */
+
 /* crop: 0..sample_view_crops-1. Strings and arrays live in `memory` or the manifest. E_IO, E_FORMAT, E_DATASET for a
  * picture whose header cannot be read; E_FORMAT for text that is not UTF-8. */
 err sample_view_make(sample_view *out, arena *memory, const sample *m, const run_config *c, int crop);
 
-/* target (3,side,side), NULL: not wanted; references[j] (3,clip_side,clip_side) of subject j, NULL: not wanted. *bad
+/* target (3,crop_height,crop_width of the frame), NULL: not wanted; references[j] (3,clip_side,clip_side) of subject j, NULL: not wanted. *bad
  * says what could not be read: -1 the target, else the subject. E_IO, E_FORMAT, E_DATASET, E_MEMORY. */
 err sample_view_load(float *target, float *const *references, int *bad, const sample_view *v, const run_config *c, int clip_side);
 

@@ -76,7 +76,7 @@ static void test_target(void **state)
     json_array_foreach(json_object_get(json_object_get(*state, "preprocess"), "target"), i, g) {
         int side = whole(g, "side");
         image in = picture_make(golden_int(json_object_get(g, "from"), 0), golden_int(json_object_get(g, "from"), 1));
-        target_frame frame = target_frame_center(in.width, in.height, side);
+        target_frame frame = target_frame_center(in.width, in.height, side, side);
         if (json_is_true(json_object_get(g, "corner")))
             frame.left = frame.top = 0;
         float *out = pixels_of(side), ids[6];
@@ -130,7 +130,7 @@ static void test_extremes(void **state)
     image_free(&in);
     in = picture_make(8192, 1);
     assert_int_equal(preprocess_clip(large, &in, 1024), E_FORMAT);
-    target_frame frame = target_frame_center(in.width, in.height, 1024);
+    target_frame frame = target_frame_center(in.width, in.height, 1024, 1024);
     assert_int_equal(preprocess_target(large, &in, &frame), E_FORMAT);
     image_free(&in);
     free(large);

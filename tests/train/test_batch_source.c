@@ -18,7 +18,7 @@ static err read_number(sample_source *s, sample_slot *slot, int64_t index, int c
     usleep((useconds_t)(index * 37 % 200));
     if (!m->valid)
         return err_set(E_FORMAT, "%s: broken", m->image);
-    slot->view = (sample_view){.image = m->image, .text = m->text, .frame = {.side = 16}};
+    slot->view = (sample_view){.image = m->image, .text = m->text, .frame = {.crop_width = 16, .crop_height = 16}};
     slot->values[0] = (float)(10 * index + crop);
     return OK;
 }

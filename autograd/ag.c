@@ -311,6 +311,11 @@ err ag_backward_seeded(ag *g)
     return backward_down_to(g, 0);
 }
 
+void ag_silence(ag *g)
+{
+    g->silent = true;
+}
+
 bool op_silent(const ag *g)
 {
     return g->silent;

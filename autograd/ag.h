@@ -22,6 +22,7 @@ typedef struct ag ag;
 ag   *ag_new(device *dev);
 void  ag_free(ag *g);
 void  ag_reset(ag *g); /* releases every tensor, empties the tape, clears the error */
+void  ag_silence(ag *g); /* nothing is recorded until ag_reset: forward alone, with trainable weights too */
 err   ag_status(const ag *g);
 err   ag_fail(ag *g, err code); /* keeps the first error (its message is in err_message()); returns code */
 device *ag_device(const ag *g);

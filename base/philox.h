@@ -17,7 +17,10 @@ typedef enum draw_purpose {
     DRAW_AUGMENT,
     DRAW_INIT,      /* a new adapter's weights */
     DRAW_STEP_NOISE, /* samplers that draw */
-    DRAW_NOISE_OFFSET /* one number a channel, added to the noise */
+    DRAW_NOISE_OFFSET, /* one number a channel, added to the noise */
+    DRAW_VALIDATION_TIMESTEP, /* of validation the step is the bin, the sample its place in the list */
+    DRAW_VALIDATION_NOISE,
+    DRAW_VALIDATION_POSTERIOR
 } draw_purpose;
 
 typedef struct draw_key {

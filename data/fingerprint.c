@@ -2,11 +2,9 @@
 
 #include <string.h>
 
-#include "base/hash.h"
-
 enum { EDGE_BYTES = 4096 };
 
-static void add_tensor(hash_state *h, const stored_tensor *t)
+void fingerprint_add(hash_state *h, const stored_tensor *t)
 {
     size_t edge = t->bytes < EDGE_BYTES ? t->bytes : EDGE_BYTES;
     int32_t form[2] = {(int32_t)t->type, t->ndim};
@@ -23,6 +21,6 @@ void fingerprint(char hex[65], const tensor_table *tensors)
 {
     hash_state *h = hash_start();
     for (size_t i = 0; i < tensors->count; i++)
-        add_tensor(h, &tensors->at[tensors->by_name[i]]);
+        fingerprint_add(h, &tensors->at[tensors->by_name[i]]);
     hash_end(hex, h);
 }

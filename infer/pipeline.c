@@ -27,10 +27,13 @@ struct pipeline {
     scheduler_config scheduler;
     int64_t          factor;       /* pixels a latent side */
     adapter_file_sizes sizes;      /* of the adapter's file */
+    bool             with_adapter;
     bool             loaded;       /* unet and adapter */
+    bool             borrowed;     /* they are somebody else's */
+    encoders        *encoders;     /* somebody else's, or NULL */
     unet             unet;
     ms_adapter       adapter;
-    encoders        *decoder;      /* the VAE, from the first picture on */
+    encoders        *decoder;      /* the VAE, from the first picture on; own */
     conditioning     cond;
     float           *tokens;       /* (S*N, text_width) of the encoded job */
     int64_t          token_count;
@@ -87,21 +90,51 @@ static err read_factor(pipeline *p)
     return e;
 }
 
+static err open_configs(pipeline *p)
+{
+    TRY(load_unet_config(&p->config, p->files.model));
+    TRY(scheduler_config_load(&p->scheduler, p->files.model));
+    return read_factor(p);
+}
+
+static pipeline *pipeline_new(device *dev, const pipeline_files *files, logger *log)
+{
+    pipeline *p = heap_get(sizeof *p);
+    *p = (pipeline){.dev = dev, .type = files->type, .graph = ag_new(dev), .kept = ag_new(dev), .log = log, .files = *files};
+    p->model_name = last_part(&p->memory, files->model);
+    return p;
+}
+
 err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log)
 {
     if (files->adapter && !files->image_encoder)
         return err_set(E_USAGE,
                        "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
-    pipeline *p = heap_get(sizeof *p);
-    *p = (pipeline){.dev = dev, .type = files->type, .graph = ag_new(dev), .kept = ag_new(dev), .log = log, .files = *files};
-    p->model_name = last_part(&p->memory, files->model);
-    err e = load_unet_config(&p->config, files->model);
-    if (e == OK)
-        e = scheduler_config_load(&p->scheduler, files->model);
-    if (e == OK)
-        e = read_factor(p);
+    pipeline *p = pipeline_new(dev, files, log);
+    p->with_adapter = files->adapter != NULL;
+    err e = open_configs(p);
     if (e == OK && files->adapter)
         e = look_at_adapter(p);
+    if (e != OK) {
+        pipeline_close(p);
+        return e;
+    }
+    *out = p;
+    return OK;
+}
+
+err pipeline_open_with(pipeline **out, device *dev, const pipeline_files *files, const pipeline_networks *networks, logger *log)
+{
+    pipeline *p = pipeline_new(dev, files, log);
+    const resampler_sizes *z = &networks->adapter->image_proj.sizes;
+    p->with_adapter = p->loaded = p->borrowed = true;
+    p->unet = *networks->unet;
+    p->adapter = *networks->adapter;
+    p->encoders = networks->encoders;
+    p->sizes.image_width = z->image_width;
+    p->sizes.phrase_width = z->phrase_width;
+    memcpy(p->adapter_hash, networks->adapter_hash, sizeof p->adapter_hash);
+    err e = open_configs(p);
     if (e != OK) {
         pipeline_close(p);
         return e;
@@ -117,8 +150,10 @@ void pipeline_close(pipeline *p)
     encoders_close(p->decoder);
     ag_free(p->graph);
     ag_free(p->kept);
-    adapter_release(&p->adapter);
-    unet_release(&p->unet);
+    if (!p->borrowed) {
+        adapter_release(&p->adapter);
+        unet_release(&p->unet);
+    }
     free(p->adapter_path);
     arena_free(&p->words);
     arena_free(&p->memory);
@@ -137,7 +172,7 @@ const char *pipeline_model_name(const pipeline *p)
 
 static err open_decoder(pipeline *p)
 {
-    return p->decoder ? OK : encoders_open(&p->decoder, p->dev, p->type, p->files.model, NULL, ENCODE_LATENT);
+    return p->encoders || p->decoder ? OK : encoders_open(&p->decoder, p->dev, p->type, p->files.model, NULL, ENCODE_LATENT);
 }
 
 err pipeline_complete(const pipeline *p, job *j)
@@ -154,9 +189,9 @@ err pipeline_complete(const pipeline *p, job *j)
         return err_set(E_USAGE,
                        "steps: %" PRId64 " is more than %" PRId64 ", the steps that the model was trained with",
                        j->steps, p->scheduler.train_timesteps);
-    if (j->subjects && !p->files.adapter)
+    if (j->subjects && !p->with_adapter)
         return err_set(E_USAGE, "--subject needs --adapter FILE and --image-encoder DIR");
-    if (p->files.adapter && !j->subjects)
+    if (p->with_adapter && !p->borrowed && !j->subjects)
         log_warning(p->log, "no --subject: the adapter has nothing to do, this is plain SDXL");
     return OK;
 }
@@ -165,18 +200,21 @@ err pipeline_complete(const pipeline *p, job *j)
 
 err pipeline_encode(pipeline *p, const job *j)
 {
-    encoders *e = NULL;
     double started = clock_seconds();
     arena_reset(&p->words);
     p->tokens = NULL;
+    encoders *e = p->encoders;
     unsigned which = ENCODE_TEXT | (j->subjects ? ENCODE_PHRASE | ENCODE_PICTURE : 0);
-    TRY(encoders_open(&e, p->dev, p->type, p->files.model, p->files.image_encoder, which));
-    log_info(p->log, "loaded the encoders in %.1f s", clock_seconds() - started);
+    if (!e) {
+        TRY(encoders_open(&e, p->dev, p->type, p->files.model, p->files.image_encoder, which));
+        log_info(p->log, "loaded the encoders in %.1f s", clock_seconds() - started);
+    }
     started = clock_seconds();
     err result = j->subjects ? encoders_check_adapter(e, p->sizes.image_width, p->sizes.phrase_width) : OK;
     if (result == OK)
         result = conditioning_encode(&p->cond, &p->words, e, j, p->log);
-    encoders_close(e);
+    if (e != p->encoders)
+        encoders_close(e);
     if (result == OK)
         log_info(p->log, "encoded prompt and %d reference%s in %.1f s", j->subjects, j->subjects == 1 ? "" : "s",
                  clock_seconds() - started);
@@ -217,6 +255,7 @@ static err make_tokens(pipeline *p, const job *j)
     if (!c->S || p->tokens)
         return OK;
     ag *g = p->graph;
+    ag_silence(g); /* the networks may be a trainer's */
     int32_t *drop = ARENA_ARRAY(&p->words, int32_t, c->S);
     for (int64_t i = 0; i < c->S; i++)
         drop[i] = j->drop_grounding;
@@ -262,6 +301,7 @@ static err make_context(pipeline *p, const job *j, grid s, bool conditional)
 static err make_contexts(pipeline *p, const job *j, grid s)
 {
     ag_reset(p->kept);
+    ag_silence(p->kept);
     TRY(make_context(p, j, s, true));
     return j->cfg_scale > 1 ? make_context(p, j, s, false) : OK;
 }
@@ -271,6 +311,7 @@ static err predict(float *noise, pipeline *p, const float *latents, float timest
 {
     ag *g = p->graph;
     const conditioning *c = &p->cond;
+    ag_silence(g);
     float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
     unet_inputs in = {
         .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), latents, DT_F32),
@@ -357,7 +398,7 @@ static err decode(image *out, pipeline *p, const float *latents, grid s)
     int64_t count = s.width * s.height * 3;
     TRY(open_decoder(p));
     float *x = heap_get((size_t)count * sizeof *x);
-    err e = decode_latent(x, p->decoder, latents, s.h, s.w);
+    err e = decode_latent(x, p->encoders ? p->encoders : p->decoder, latents, s.h, s.w);
     if (e == OK)
         e = image_new(out, (int)s.width, (int)s.height);
     if (e == OK) {

@@ -10,7 +10,9 @@
 
 #include "autograd/tensor.h"
 #include "data/image.h"
+#include "infer/encode.h"
 #include "infer/job.h"
+#include "model/unet.h"
 
 typedef struct pipeline pipeline;
 
@@ -24,6 +26,18 @@ typedef struct pipeline_files {
 /* Reads the configs; loads nothing heavy. Strings stay the caller's. E_MODEL, E_USAGE. */
 err  pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log);
 void pipeline_close(pipeline *p); /* NULL is fine */
+
+/* Networks that somebody else has loaded, of files->model: they are used instead of the files and stay the owner's, who
+ * must not change them between encode and the last draw. */
+typedef struct pipeline_networks {
+    const unet       *unet;
+    const ms_adapter *adapter;
+    encoders         *encoders;     /* all four kinds; NULL: opened from the files and closed as otherwise */
+    const char       *adapter_hash; /* what pipeline_adapter_hash is to say */
+} pipeline_networks;
+
+/* As pipeline_open with these; files->adapter is not read. A job draws the same bits as from files with the same weights. */
+err  pipeline_open_with(pipeline **out, device *dev, const pipeline_files *files, const pipeline_networks *networks, logger *log);
 
 /* Fills in what the job leaves open (width, height) and checks it against the model: E_USAGE. */
 err pipeline_complete(const pipeline *p, job *j);

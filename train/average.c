@@ -47,3 +47,28 @@ tensor *average_of(const average *a, tensor *t)
             return a->mean[i];
     return t;
 }
+
+static err swap_one(average *a, int i, tensor *spare)
+{
+    const primitives *p = a->dev->p;
+    tensor *weight = a->param[i].t, *mean = a->mean[i];
+    tensor_set_shape(spare, mean->ndim, mean->dim);
+    TRY(p->copy(a->dev, spare, weight, false));
+    TRY(p->copy(a->dev, weight, mean, false));
+    return p->copy(a->dev, mean, spare, false);
+}
+
+err average_swap(average *a)
+{
+    arena memory = {0};
+    tensor *spare = NULL;
+    int64_t most = 1;
+    for (int i = 0; i < a->count; i++)
+        most = tensor_count(a->mean[i]) > most ? tensor_count(a->mean[i]) : most;
+    err e = tensor_new(&spare, &memory, a->dev, LIFE_STATE, "averaged weights", DT_F32, 1, &most);
+    for (int i = 0; i < a->count && e == OK; i++)
+        e = swap_one(a, i, spare);
+    tensor_release(spare);
+    arena_free(&memory);
+    return e;
+}

@@ -19,6 +19,10 @@ void average_free(average *a);    /* NULL is fine */
 err  average_start(average *a);   /* the means become the weights as they are */
 err  average_update(average *a);
 
+/* The weights become the means and the means the weights; called again, everything is as before, to the bit. E_MEMORY: then
+ * nothing has changed. */
+err average_swap(average *a);
+
 /* The mean of tensor t, or t itself where there is none (what is not trained). */
 tensor *average_of(const average *a, tensor *t);
 

@@ -61,12 +61,31 @@ static const char *number(char text[32], double value)
     return text;
 }
 
+/* "" without a validation. */
+static const char *validation_text(char *text, size_t room, const validation_loss *v)
+{
+    char value[32];
+    size_t at = 0;
+    text[0] = 0;
+    if (!v->samples)
+        return text;
+    at += (size_t)snprintf(text, room, ", \"validation\": {\"loss\": %s, \"samples\": %" PRId64 ", \"timesteps\": [",
+                           number(value, v->mean), v->samples);
+    for (int i = 0; i <= VALIDATION_BINS; i++)
+        at += (size_t)snprintf(text + at, room - at, "%s%" PRId64, i ? ", " : "", v->edge[i]);
+    at += (size_t)snprintf(text + at, room - at, "], \"bins\": [");
+    for (int i = 0; i < VALIDATION_BINS; i++)
+        at += (size_t)snprintf(text + at, room - at, "%s%s", i ? ", " : "", number(value, v->bin[i]));
+    snprintf(text + at, room - at, "]}");
+    return text;
+}
+
 err run_log_write(file_log *log, const step_record *r)
 {
-    char loss[32], norm[32], lr[32], wait[32], seconds[32], rate[32], line[512];
+    char loss[32], norm[32], lr[32], wait[32], seconds[32], rate[32], validation[512], line[1024];
     snprintf(line, sizeof line, "{\"step\": %" PRId64 ", \"loss\": %s, \"grad_norm\": %s, \"lr\": %s, \"skipped\": %" PRId64
-             ", \"seconds\": %s, \"wait\": %s, \"images_per_second\": %s}", r->step, number(loss, r->loss),
+             ", \"seconds\": %s, \"wait\": %s, \"images_per_second\": %s%s}", r->step, number(loss, r->loss),
              number(norm, r->grad_norm), number(lr, r->lr), r->skipped, number(seconds, r->seconds), number(wait, r->wait),
-             number(rate, r->images_per_second));
+             number(rate, r->images_per_second), validation_text(validation, sizeof validation, &r->validation));
     return file_log_line(log, line);
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "train/validation_loss.h"
 
 typedef struct step_record {
     int64_t step;      /* from 1 */
@@ -16,6 +17,7 @@ typedef struct step_record {
     double  seconds;   /* wall time of the step */
     double  images_per_second;
     int64_t skipped;   /* steps of the run without an update, this one included */
+    validation_loss validation; /* samples 0: none after this step */
 } step_record;
 
 /* Opens `path` for appending after the lines of steps 1..last_step; later lines, and one that a crash

@@ -105,6 +105,7 @@ static tensor *forward(tensor **answer, ag *g, const step_models *m, const batch
 err train_loss(double *loss, ag *g, const step_models *m, const batch *b)
 {
     TRY(check_batch(m, b));
+    ag_silence(g);
     tensor *answer, *mean = forward(&answer, g, m, b);
     err e = ag_status(g);
     float value = 0;

@@ -10,6 +10,7 @@
 #include "train/checkpoint_list.h"
 #include "train/interrupt.h"
 #include "train/run_step.h"
+#include "train/watch.h"
 
 /* ---- saving ---- */
 
@@ -72,7 +73,7 @@ static bool save_due(const run *r, int64_t saved)
     return every > 0 && r->step / every > saved / every && r->skips.in_a_row == 0;
 }
 
-static err loop(run *r, file_log *log)
+static err loop(run *r, file_log *log, watch *w)
 {
     const run_config *c = r->config;
     int64_t saved = r->step;
@@ -82,9 +83,11 @@ static err loop(run *r, file_log *log)
     while (r->step < c->train.steps && ending == OK) {
         step_record s;
         TRY(run_step(&s, r));
+        watch_validate(w, &s);
         TRY(run_log_write(log, &s));
         if (isfinite(s.loss))
             mean = isfinite(mean) ? 0.95 * mean + 0.05 * s.loss : s.loss;
+        watch_record(w, &s, mean);
         show(&bar, r, &s, mean);
         ending = interrupt_seen();
         bool asked = interrupt_save_asked() || ending != OK || r->step == c->train.steps;
@@ -93,6 +96,8 @@ static err loop(run *r, file_log *log)
             TRY(save(r));
             saved = r->step;
         }
+        if (ending == OK)
+            TRY(watch_draw(w));
     }
     progress_end(&bar);
     if (ending != OK && r->step < c->train.steps)
@@ -101,17 +106,26 @@ static err loop(run *r, file_log *log)
     return write_adapter(r, c->output.dir, "adapter.safetensors");
 }
 
-static err train_open_run(run *r)
+static err train_watched(run *r, watch *w)
 {
     file_log *log = NULL;
+    TRY(watch_open(w, r));
     TRY(dump_start(r));
     char *path = path_join(r->config->output.dir, "log.jsonl");
     err e = run_log_open(&log, path, r->step);
     free(path);
     TRY(e);
     interrupt_watch();
-    e = loop(r, log);
+    e = loop(r, log, w);
     file_log_close(log);
+    return e;
+}
+
+static err train_open_run(run *r)
+{
+    watch w;
+    err e = train_watched(r, &w);
+    watch_close(&w);
     return e;
 }
 

@@ -1,0 +1,222 @@
+#include "train/sampling.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "data/fingerprint.h"
+#include "infer/generate.h"
+#include "train/interrupt.h"
+
+enum { MOST_JOBS = 100 };
+static const size_t JOBS_LIMIT = (size_t)16 << 20;
+
+struct sampling {
+    run   *r;
+    arena  memory;
+    logger log;        /* quiet: the run's own lines are enough */
+    char  *folder;     /* RUN/samples */
+    job    job[MOST_JOBS];
+    int    jobs;
+};
+
+/* ---- the networks ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const parameter *const *)a)->name, (*(const parameter *const *)b)->name);
+}
+
+static err hash_one(hash_state *h, const parameter *p)
+{
+    int64_t count = tensor_count(p->t);
+    size_t bytes = (size_t)count * sizeof(float);
+    float *values = heap_get(bytes);
+    err e = tensor_download(values, DT_F32, p->t);
+    if (e == OK)
+        fingerprint_add(h, &(stored_tensor){.name = p->name, .type = STORED_F32, .ndim = p->t->ndim, .dim = p->t->dim,
+                                            .count = count, .bytes = bytes, .data = (const uint8_t *)values});
+    free(values);
+    return e;
+}
+
+/* What fingerprint() would say of the adapter's file. */
+static err hash_adapter(char hex[65], const run *r)
+{
+    const parameters *p = &r->parameters;
+    const parameter **sorted = heap_get((size_t)p->count * sizeof *sorted);
+    for (int i = 0; i < p->count; i++)
+        sorted[i] = &p->all[i];
+    qsort(sorted, (size_t)p->count, sizeof *sorted, by_name);
+    hash_state *h = hash_start();
+    err e = OK;
+    for (int i = 0; i < p->count && e == OK; i++)
+        e = hash_one(h, sorted[i]);
+    hash_end(hex, h);
+    free(sorted);
+    return e;
+}
+
+static err open_pipeline(pipeline **out, sampling *s, const char *hash)
+{
+    run *r = s->r;
+    pipeline_files files = {.model = r->config->model.base, .image_encoder = r->config->model.image_encoder,
+                            .type = parameters_type(r->config)};
+    pipeline_networks networks = {.unet = &r->unet, .adapter = run_adapter(r), .encoders = r->encoders, .adapter_hash = hash};
+    return pipeline_open_with(out, r->dev, &files, &networks, &s->log);
+}
+
+/* ---- the jobs ---- */
+
+static err read_line(sampling *s, const char *text, size_t size, int line)
+{
+    const char *path = s->r->config->output.samples;
+    json_t *object = NULL;
+    arena words = {0};
+    const char *where = arena_print(&words, "%s:%d", path, line);
+    err e = json_text_parse(&object, text, size, NULL, JSON_REFUSE_DUPLICATES);
+    if (e != OK)
+        e = err_prefix(err_as(e, E_CONFIG), "%s", where);
+    if (e == OK && s->jobs == MOST_JOBS)
+        e = err_set(E_CONFIG, "%s: more than %d jobs; keep a few that tell you most", where, MOST_JOBS);
+    if (e == OK)
+        e = job_from_json(&s->job[s->jobs], &s->memory, object, where, path);
+    if (e == OK) {
+        e = job_check(&s->job[s->jobs]);
+        if (e == OK)
+            e = job_check_pictures(&s->job[s->jobs]);
+        if (e != OK)
+            e = err_prefix(e, "%s", where);
+        s->jobs++;
+    }
+    json_decref(object);
+    arena_free(&words);
+    return e;
+}
+
+static bool is_blank(const char *text, size_t size)
+{
+    return strspn(text, " \t\r") >= size;
+}
+
+static err read_jobs(sampling *s)
+{
+    char *text = NULL;
+    size_t size = 0;
+    const char *path = s->r->config->output.samples;
+    TRY(err_as(file_read(&text, &size, path, JOBS_LIMIT), E_CONFIG));
+    err e = OK;
+    int line = 1;
+    for (const char *at = text, *end = text + size; at < end && e == OK; line++) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        size_t length = (size_t)((stop ? stop : end) - at);
+        if (!is_blank(at, length))
+            e = read_line(s, at, length, line);
+        at += length + 1;
+    }
+    free(text);
+    if (e == OK && !s->jobs)
+        e = err_set(E_CONFIG, "%s: no jobs in it; give one JSON object a line, e.g. {\"prompt\": \"a dog\", \"seed\": 1}", path);
+    return e;
+}
+
+/* Sizes and steps against the model; what will be drawn otherwise than one might think. */
+static err check_jobs(sampling *s)
+{
+    char none[65] = "";
+    pipeline *p = NULL;
+    TRY(open_pipeline(&p, s, none));
+    err e = OK;
+    for (int i = 0; i < s->jobs && e == OK; i++) {
+        job_warn(&s->job[i], s->r->log);
+        e = pipeline_complete(p, &s->job[i]);
+        if (e != OK)
+            e = err_prefix(e, "%s: job %d", s->r->config->output.samples, i + 1);
+    }
+    pipeline_close(p);
+    return e;
+}
+
+err sampling_open(sampling **out, run *r)
+{
+    *out = NULL;
+    if (!r->config->output.samples || !r->config->output.sample_every)
+        return OK;
+    sampling *s = heap_get(sizeof *s);
+    *s = (sampling){.r = r, .log = *r->log, .folder = path_join(r->config->output.dir, "samples")};
+    s->log.quiet = true;
+    err e = read_jobs(s);
+    if (e == OK)
+        e = check_jobs(s);
+    if (e == OK)
+        e = folder_make(s->folder);
+    if (e != OK) {
+        sampling_close(s);
+        return e;
+    }
+    *out = s;
+    return OK;
+}
+
+void sampling_close(sampling *s)
+{
+    if (!s)
+        return;
+    free(s->folder);
+    arena_free(&s->memory);
+    free(s);
+}
+
+/* ---- drawing ---- */
+
+static err draw_job(sampling *s, pipeline *p, int i, sampling_told told, void *user)
+{
+    arena words = {0};
+    job j = s->job[i];
+    const char *stem = arena_print(&words, "%s/step-%06" PRId64 "_%02d", s->folder, s->r->step, i);
+    j.output = arena_print(&words, "%s.png", stem);
+    err e = generate_pictures(p, &j, &s->log);
+    if (e == OK && told)
+        told(user, i, j.batch_count > 1 ? arena_print(&words, "%s_0.png", stem) : j.output);
+    arena_free(&words);
+    return e;
+}
+
+static err draw_all(sampling *s, sampling_told told, void *user)
+{
+    char hash[65];
+    pipeline *p = NULL;
+    TRY(hash_adapter(hash, s->r));
+    TRY(open_pipeline(&p, s, hash));
+    err e = OK;
+    for (int i = 0; i < s->jobs && e == OK && interrupt_seen() == OK; i++)
+        e = draw_job(s, p, i, told, user);
+    pipeline_close(p);
+    return e;
+}
+
+static err swap(run *r)
+{
+    TRY(average_swap(r->average));
+    return parameters_refresh_copies(&r->parameters);
+}
+
+err sampling_draw(bool *restored, sampling *s, sampling_told told, void *user)
+{
+    run *r = s->r;
+    *restored = true;
+    if (!r->average)
+        return draw_all(s, told, user);
+    TRY(swap(r));
+    err e = draw_all(s, told, user);
+    arena words = {0};
+    const char *message = arena_copy_string(&words, e == OK ? "" : err_message());
+    err back = swap(r);
+    *restored = back == OK;
+    if (back == OK && e != OK)
+        e = err_set(e, "%s", message);
+    arena_free(&words);
+    return back == OK ? e : back;
+}

@@ -88,6 +88,22 @@ int msd_inspect(const char *path, bool json, FILE *out);
 /* A random pipeline folder with image encoder; size "tiny", "half" or "sdxl"; dtype "f32", "f16", "bf16". */
 int msd_synth(const char *folder, const char *size, uint64_t seed, const char *dtype, bool quiet);
 
+typedef struct msd_import_options {
+    msd_run     run;
+    const char *kind;                     /* "coco", "bbox", "folder", "metadata", "clips": docs/FORMATS.md */
+    const char *source, *output;          /* output: the manifest */
+    const char *images, *captions;        /* folder of the pictures; captions JSON (coco); NULL: none */
+    const char *classes;                  /* file with the names of numbered classes, or NULL */
+    const char *phrase, *caption, *box;   /* of the one subject (folder, metadata); of pictures without caption */
+    const char *bbox_format, *box_units;  /* "xywh" or "xyxy"; "pixel" or "normalized" */
+    double      min_area;                 /* share of the picture; negative: 0.01 for coco, else 0 */
+    int64_t     max_subjects, pairs, min_gap, seed;
+    bool        masks, headers;
+} msd_import_options;
+msd_import_options msd_import_defaults(void);
+/* Other people's datasets into a manifest; says what was left out, and why. Status 3: not one usable sample. */
+int msd_import(const msd_import_options *o, FILE *out);
+
 /* A small dataset with two subjects a picture: of photographs in `photos`, or (NULL) of drawn shapes. */
 int msd_demo_data(const char *folder, const char *photos, int64_t count, uint64_t seed, bool quiet);
 

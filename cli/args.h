@@ -46,6 +46,6 @@ int command_run(const command *c, int argc, char **argv);
 
 extern const command command_prepare, command_train, command_check, command_generate, command_export, command_inspect, command_synth,
     command_probe, command_tokenize, command_preprocess, command_doctor,
-    command_demo_data, command_benchmark, command_plan;
+    command_demo_data, command_benchmark, command_plan, command_import;
 
 #endif

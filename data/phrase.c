@@ -176,3 +176,17 @@ err phrase_words(const char **words, arena *owner, const char *prompt, const cha
     free(list.item);
     return OK;
 }
+
+err phrase_present(bool *found, const char *prompt, const char *const *phrases, int count)
+{
+    TRY(clip_text_check(prompt, strlen(prompt)));
+    for (int i = 0; i < count; i++)
+        TRY(clip_text_check(phrases[i], strlen(phrases[i])));
+    word_list list = split(prompt);
+    for (int i = 0; i < count; i++) {
+        size_t length;
+        found[i] = place_of(&length, &list, phrases[i], earlier_mentions(phrases, i)) >= 0;
+    }
+    free(list.item);
+    return OK;
+}

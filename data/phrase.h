@@ -29,4 +29,7 @@ err phrase_find(phrase_match *out, arena *owner, const tokenizer *t, const char 
 /* The words alone, without a tokenizer: words[i] for phrases[i]. E_FORMAT for what is not UTF-8. */
 err phrase_words(const char **words, arena *owner, const char *prompt, const char *const *phrases, int count);
 
+/* found[i]: whether phrases[i] stands in the prompt, the n-th of equal phrases in an n-th place. E_FORMAT as above. */
+err phrase_present(bool *found, const char *prompt, const char *const *phrases, int count);
+
 #endif

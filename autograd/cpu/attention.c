@@ -1,122 +1,123 @@
-/* Attention without the score matrix: for a tile of queries the keys are walked tile by tile, with a
- * running maximum and sum per query (Milakov and Gimelshein, "Online normalizer calculation for
- * softmax"; Dao et al., "FlashAttention"). Memory: one tile of scores and of outputs for each thread. */
-#include "autograd/cpu/cpu.h"
-#include "autograd/cpu/exp.h"
-#include "autograd/cpu/softmax.h"
-#include "autograd/cpu/tile.h"
-#include "autograd/cpu/widened.h"
+/* Attention without the score matrix: for a block of queries the keys are walked tile by tile, with a running maximum
+ * and sum per query (Milakov and Gimelshein, "Online normalizer calculation for softmax"; Dao et al.,
+ * "FlashAttention"). Queries lie side by side in the registers, keys and values are broadcast, so that nothing but the
+ * queries is turned and no sum goes across a register. What a query gets does not depend on its block. */
+#include "autograd/cpu/attention_parts.h"
 
-enum { QUERIES = 64, KEYS = 256 }; /* of a tile: scores, keys and values of head size 64 stay in the L2 cache */
-
-typedef struct attention_call {
+typedef struct forward_call {
     tensor       *y, *lse;
     const tensor *q, *k, *v;
     float         scale;
-    bool          causal;
-} attention_call;
+    bool          causal, bf16;
+    int64_t       block; /* queries */
+    int64_t       step;  /* of a row of keys or values: the head size, padded */
+} forward_call;
 
-static inline int64_t least(int64_t a, int64_t b)
+/* A block's scratch: floats at multiples of 16. */
+typedef struct forward_scratch {
+    float       *q, *out;      /* for each panel: (step,PANEL) */
+    float       *k, *v;        /* (ATTENTION_KEYS,step) */
+    float       *p;            /* (ATTENTION_KEYS,PANEL) */
+    panel_state *state;        /* one for each panel */
+} forward_scratch;
+
+static forward_scratch scratch_of(const forward_call *c, float *memory)
 {
-    return a < b ? a : b;
+    forward_scratch s = {.q = memory};
+    s.out = s.q + c->block * c->step;
+    s.k = s.out + c->block * c->step;
+    s.v = s.k + ATTENTION_KEYS * c->step;
+    s.p = s.v + ATTENTION_KEYS * c->step;
+    s.state = (panel_state *)(void *)(s.p + ATTENTION_KEYS * PANEL);
+    return s;
 }
 
-/* How many of the `columns` keys from `key` on the query sees. */
-static inline int64_t visible(const attention_call *c, int64_t query, int64_t key, int64_t columns)
+static int64_t scratch_floats(const forward_call *c)
 {
-    if (!c->causal || query + 1 - key >= columns)
-        return columns;
-    return query + 1 > key ? query + 1 - key : 0;
+    return 2 * (c->block + ATTENTION_KEYS) * c->step + ATTENTION_KEYS * PANEL +
+           c->block / PANEL * (int64_t)(sizeof(panel_state) / sizeof(float));
 }
 
-/* One row of scores becomes probabilities relative to the maximum so far; what was summed before is
- * brought to the new maximum. */
-static void row_update(float *scores, int64_t seen, int64_t columns, float *sum_values, int64_t size, float *most,
-                       double *sum)
+static void start_panel(const forward_call *c, const forward_scratch *s, int64_t panel, const void *q, int64_t row,
+                        int64_t count)
 {
-    float now = softmax_row_max(scores, seen, *most);
-    if (now > *most && *sum > 0.0) {
-        float factor = cpu_exp(*most - now);
-        for (int64_t i = 0; i < size; i++)
-            sum_values[i] *= factor;
-        *sum *= (double)factor;
+    panel_state *state = s->state + panel;
+    panel_load(s->q + panel * PANEL * c->step, q, row, count, c->q->dim[3], c->scale, c->bf16);
+    memset(s->out + panel * PANEL * c->step, 0, (size_t)(PANEL * c->step) * sizeof(float));
+    for (int i = 0; i < PANEL; i++) {
+        state->most[i] = -INFINITY;
+        state->sum[i] = 0.0;
     }
-    *most = now;
-    *sum += (double)softmax_row_exp(scores, seen, now);
-    for (int64_t i = seen; i < columns; i++)
-        scores[i] = 0.0f;
 }
 
-static void row_finish(float *y, float *lse, const float *sum_values, int64_t size, float most, double sum)
+/* One tile of keys for one panel of queries from `query`. */
+static void add_keys(const forward_call *c, const forward_scratch *s, int64_t panel, int64_t query, int64_t count,
+                     int64_t key, int64_t columns)
 {
-    float inverse = (float)(1.0 / sum);
-    for (int64_t i = 0; i < size; i++)
-        y[i] = sum_values[i] * inverse;
-    if (lse)
-        *lse = (float)((double)most + log(sum));
+    int64_t       vectors = (count + PANEL_LANES - 1) / PANEL_LANES;
+    panel_product scores = {.out = s->p, .out_step = PANEL, .a = s->k, .a_row = c->step, .a_step = 1,
+                            .b = s->q + panel * PANEL * c->step, .b_step = PANEL, .vectors = vectors,
+                            .rows = attention_padded(columns, PANEL_ROWS), .depth = c->q->dim[3]};
+    panel_multiply(&scores);
+    if (c->causal)
+        attention_hide(s->p, query, key, columns, -INFINITY);
+    panel_softmax(s->p, s->state + panel, columns, vectors, 1.0f);
+    panel_product values = {.out = s->out + panel * PANEL * c->step, .out_step = PANEL, .a = s->v, .a_row = 1,
+                            .a_step = c->step, .b = s->p, .b_step = PANEL, .vectors = vectors, .depth = columns,
+                            .rows = attention_padded(c->q->dim[3], PANEL_ROWS), .mode = PANEL_RESCALE,
+                            .factor = s->state[panel].factor};
+    panel_multiply(&values);
 }
 
-static void query_tile(const attention_call *c, float *scratch, int64_t b, int64_t h, int64_t from)
+static void finish_panel(const forward_call *c, const forward_scratch *s, int64_t panel, void *y, int64_t row,
+                         float *lse, int64_t count)
 {
-    int64_t size = c->q->dim[3], queries = c->q->dim[1], keys = c->k->dim[1];
-    int64_t rows = least(QUERIES, queries - from), end = c->causal ? least(keys, from + rows) : keys;
-    head_rows q = head_rows_of(c->q, b, h), k = head_rows_of(c->k, b, h), v = head_rows_of(c->v, b, h);
-    head_rows y = head_rows_of(c->y, b, h);
-    float *scores = scratch, *values = scratch + QUERIES * KEYS, most[QUERIES];
-    double sum[QUERIES];
-    for (int r = 0; r < QUERIES; r++) {
-        most[r] = -INFINITY;
-        sum[r] = 0.0;
+    panel_state *state = s->state + panel;
+    for (int64_t i = 0; i < count; i++) {
+        state->factor[i] = (float)(1.0 / state->sum[i]);
+        if (lse)
+            lse[i] = (float)((double)state->most[i] + log(state->sum[i]));
     }
-    for (int64_t key = 0; key < end; key += KEYS) {
-        int64_t columns = least(KEYS, end - key);
-        tile_product(scores, columns, row_at(q, from), q.row, 'N', row_at(k, key), k.row, 'T', rows, columns, size,
-                     c->scale, 0.0f);
-        for (int64_t r = 0; r < rows; r++)
-            row_update(scores + r * columns, visible(c, from + r, key, columns), columns, values + r * size, size,
-                       &most[r], &sum[r]);
-        tile_product(values, size, scores, columns, 'N', row_at(v, key), v.row, 'N', rows, size, columns, 1.0f,
-                     key ? 1.0f : 0.0f);
+    panel_store(y, s->out + panel * PANEL * c->step, state->factor, row, count, c->q->dim[3], false, c->bf16);
+}
+
+static void query_block(const forward_call *c, float *memory, int64_t b, int64_t h, int64_t from)
+{
+    int64_t queries = c->q->dim[1], size = c->q->dim[3], rows = attention_least(c->block, queries - from);
+    int64_t end = c->causal ? attention_least(c->k->dim[1], from + rows) : c->k->dim[1];
+    head_view q = head_view_of(c->q, b, h), k = head_view_of(c->k, b, h), v = head_view_of(c->v, b, h);
+    head_view y = head_view_of(c->y, b, h);
+    forward_scratch s = scratch_of(c, memory);
+    for (int64_t r = 0; r < rows; r += PANEL)
+        start_panel(c, &s, r / PANEL, head_at(q, from + r), q.row, attention_least(PANEL, rows - r));
+    for (int64_t key = 0; key < end; key += ATTENTION_KEYS) {
+        int64_t columns = attention_least(ATTENTION_KEYS, end - key);
+        panel_rows_load(s.k, head_at(k, key), k.row, columns, size, c->step, c->bf16);
+        panel_rows_load(s.v, head_at(v, key), v.row, columns, size, c->step, c->bf16);
+        for (int64_t r = 0; r < rows; r += PANEL)
+            add_keys(c, &s, r / PANEL, from + r, attention_least(PANEL, rows - r), key, columns);
     }
     float *lse = c->lse ? (float *)c->lse->data + (b * c->q->dim[2] + h) * queries + from : NULL;
-    for (int64_t r = 0; r < rows; r++)
-        row_finish(row_at(y, from + r), lse ? lse + r : NULL, values + r * size, size, most[r], sum[r]);
-}
-
-/* Scores, softmax and both products in f32 on widened inputs; y is rounded once. */
-static err attention_bf16(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v,
-                          float scale, bool causal)
-{
-    widened w;
-    TRY(widened_open(&w, d, 14u, 4, (tensor *[]){y, (tensor *)q, (tensor *)k, (tensor *)v}));
-    err e = cpu_attention(d, w.at[0], lse, w.at[1], w.at[2], w.at[3], scale, causal);
-    if (e == OK)
-        widened_store(&w, 0);
-    widened_close(&w);
-    return e;
+    for (int64_t r = 0; r < rows; r += PANEL)
+        finish_panel(c, &s, r / PANEL, head_at(y, from + r), y.row, lse ? lse + r : NULL,
+                     attention_least(PANEL, rows - r));
 }
 
 err cpu_attention(device *d, tensor *y, tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
                   bool causal)
 {
-    bool bf16;
-    TRY(cpu_one_type_strided(&bf16, "attention", CPU_TENSORS(y, q, k, v)));
-    if (bf16)
-        return attention_bf16(d, y, lse, q, k, v, scale, causal);
-    TRY(tile_need_f32("attention", q));
-    TRY(tile_need_f32("attention", k));
-    TRY(tile_need_f32("attention", v));
-    attention_call c = {y, lse, q, k, v, scale, causal};
-    int64_t heads = q->dim[2], tiles = (q->dim[1] + QUERIES - 1) / QUERIES, floats = QUERIES * (KEYS + q->dim[3]);
+    forward_call c = {.y = y, .lse = lse, .q = q, .k = k, .v = v, .scale = scale, .causal = causal};
+    TRY(cpu_one_type_strided(&c.bf16, "attention", CPU_TENSORS(y, q, k, v)));
+    attention_need_rows("attention", CPU_TENSORS(y, q, k, v));
+    c.step = attention_padded(q->dim[3], PANEL_LANES);
+    c.block = attention_block(q->dim[1], q->dim[3]);
+    int64_t heads = q->dim[2], blocks = (q->dim[1] + c.block - 1) / c.block, floats = scratch_floats(&c);
     float *scratch = NULL;
     TRY(tile_scratch_get(d, &scratch, &floats));
-#pragma omp parallel num_threads(d->threads)
-    {
-        float *mine = tile_thread(scratch, floats);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < q->dim[0] * heads * tiles; i++)
-            query_tile(&c, mine, i / tiles / heads, i / tiles % heads, i % tiles * QUERIES);
-    }
+#pragma omp parallel for num_threads(d->threads) schedule(dynamic) if (!d->dataless)
+    for (int64_t i = 0; i < (d->dataless ? 0 : q->dim[0] * heads * blocks); i++)
+        query_block(&c, scratch + omp_get_thread_num() * floats, i / blocks / heads, i / blocks % heads,
+                    i % blocks * c.block);
     tile_scratch_put(d, scratch, floats);
     return OK;
 }

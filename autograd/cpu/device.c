@@ -62,6 +62,7 @@ static const primitives cpu_dry = {
     .group_norm_dx = cpu_group_norm_dx,
     .layer_norm = cpu_layer_norm,
     .layer_norm_dx = cpu_layer_norm_dx,
+    .attention = cpu_attention,
     .mse = cpu_mse,
     .sum_squares = cpu_sum_squares,
 };

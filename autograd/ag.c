@@ -14,6 +14,7 @@ struct ag {
     device     *dev;
     arena       nodes;    /* tensors' and calls' structs of this step */
     err         status;
+    bool        again, result_next; /* a block is computed again; its last op comes next */
     bool        silent;   /* nothing is recorded: inside the forward of a block that will be computed again */
     op_call   **tape;
     int         taped, tape_capacity;
@@ -72,7 +73,7 @@ void ag_reset(ag *g)
     }
     g->borrowed.count = 0;
     arena_reset(&g->nodes);
-    g->silent = false;
+    g->silent = g->again = g->result_next = false;
     g->status = OK;
 }
 
@@ -186,6 +187,8 @@ tensor *ag_apply(ag *g, op_call call)
         return NULL;
     call.owner = &g->nodes;
     call.records = !g->silent && needs_gradient(&call);
+    call.spared = g->result_next && g->again;
+    g->result_next = false;
     CHECK(!call.records || call.op->backward, "op %s has no backward but an input needs a gradient", call.op->name);
     op_call *c = &call;
     if (call.records) {
@@ -314,6 +317,16 @@ err ag_backward_seeded(ag *g)
 void ag_silence(ag *g)
 {
     g->silent = true;
+}
+
+void ag_result_next(ag *g)
+{
+    g->result_next = true;
+}
+
+void op_again(ag *g, bool again)
+{
+    g->again = again;
 }
 
 bool op_silent(const ag *g)

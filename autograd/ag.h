@@ -46,6 +46,10 @@ typedef tensor *(*ag_block)(ag *g, const void *user, tensor *x);
 enum { AG_BLOCK_MAX_USED = 7 };
 tensor *ag_recompute(ag *g, ag_block f, const void *user, size_t bytes, tensor *x, tensor *const *used, int count);
 
+/* Inside a block: the op applied next gives the block's result. When the block is computed again nobody reads its values,
+ * so that a product is left out. */
+void ag_result_next(ag *g);
+
 /* A step tensor from host data, converted; without gradient. */
 tensor *ag_input(ag *g, const char *name, dtype type, int ndim, const int64_t *dim, const void *host, dtype host_type);
 

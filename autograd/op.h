@@ -12,6 +12,7 @@ typedef struct op_call {
     const op *op;
     tensor   *in[OP_MAX_INPUTS]; /* optional inputs may be NULL */
     tensor   *out;
+    bool      spared;                /* nobody reads out's values: a product may save what backward reads, and stop */
     bool      records;               /* an input needs a gradient: save what backward reads */
     arena    *owner;                 /* the graph's; lives until ag_reset */
     tensor   *saved[OP_MAX_SAVED];   /* kept until this call's backward ran; see op_save */
@@ -56,6 +57,7 @@ err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim
  * is dy. */
 bool     op_silent(const ag *g);
 void     op_silence(ag *g, bool silent);
+void     op_again(ag *g, bool again); /* a block is being computed again */
 op_call *op_record_made(ag *g, op_call call, tensor *out);
 err      op_backward_again(ag *g, tensor *y, tensor *dy, int floor);
 

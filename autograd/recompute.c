@@ -32,7 +32,9 @@ static void let_go(tensor *t, bool revived)
 static err run_again(ag *g, op_call *c, const struct block *b)
 {
     int     floor = (int)ag_tape_length(g), scope = ag_scope_open(g);
+    op_again(g, true);
     tensor *y = b->f(g, b->user, c->in[0]);
+    op_again(g, false);
     err     e = y ? op_backward_again(g, y, c->out->grad, floor) : ag_status(g);
     ag_scope_close(g, scope, NULL);
     return e;

@@ -263,7 +263,7 @@ static err make_tokens(pipeline *p, const job *j)
         g, &p->adapter.image_proj, ag_input(g, "image_hidden", DT_F32, DIMS(c->S, c->L, c->D), c->image_hidden, DT_F32),
         ag_input(g, "phrase_embeds", DT_F32, DIMS(c->S, c->E), c->phrases, DT_F32),
         ag_input(g, "boxes", DT_F32, DIMS(c->S, 4), c->boxes, DT_F32),
-        ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(c->S), drop, DT_I32));
+        ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(c->S), drop, DT_I32), false);
     err e = ag_status(g);
     if (e == OK) {
         p->token_count = tokens->dim[0] * tokens->dim[1];

@@ -71,7 +71,7 @@ static err run_resampler(probe *p)
     TRY(load_resampler(&r, &to, o->adapter));
     tensor *tokens =
         resampler_forward(probe_graph(p), &r, probe_tensor(p, "image_hidden"), probe_tensor(p, "phrase_embeds"),
-                          probe_tensor(p, "boxes"), probe_tensor(p, "drop_grounding_tokens"));
+                          probe_tensor(p, "boxes"), probe_tensor(p, "drop_grounding_tokens"), false);
     err e = probe_put(p, "image_prompt_embeds", tokens);
     resampler_release(&r);
     return e;

@@ -85,7 +85,22 @@ static tensor *feed_forward(ag *g, const resampler_layer *l, tensor *latents)
 {
     int     scope = ag_scope_open(g);
     tensor *h = ag_gelu(g, ag_linear(g, normed(g, latents, &l->norm_forward), l->up.w, NULL, NULL));
+    ag_result_next(g);
     return ag_scope_close(g, scope, ag_linear(g, h, l->down.w, NULL, latents));
+}
+
+typedef struct layer_call { /* what a layer reads beside the latents */
+    const resampler       *r;
+    const resampler_layer *layer;
+    tensor                *x;
+} layer_call;
+
+static tensor *layer_forward(ag *g, const void *user, tensor *latents)
+{
+    const layer_call *c = user;
+    int     scope = ag_scope_open(g);
+    tensor *attended = attend(g, c->r, c->layer, c->x, latents);
+    return attended ? ag_scope_close(g, scope, feed_forward(g, c->layer, attended)) : NULL;
 }
 
 static err check_inputs(const resampler *r, const tensor *image_hidden, const tensor *phrase_embeds,
@@ -112,7 +127,7 @@ static err check_inputs(const resampler *r, const tensor *image_hidden, const te
 }
 
 tensor *resampler_forward(ag *g, const resampler *r, tensor *image_hidden, tensor *phrase_embeds, tensor *boxes,
-                          tensor *drop)
+                          tensor *drop, bool recompute)
 {
     if (!image_hidden || !phrase_embeds || !boxes || !drop ||
         ag_fail(g, check_inputs(r, image_hidden, phrase_embeds, boxes, drop)) != OK)
@@ -122,9 +137,9 @@ tensor *resampler_forward(ag *g, const resampler *r, tensor *image_hidden, tenso
     int     latents_scope = ag_scope_open(g);
     tensor *latents = first_latents(g, r, phrase_embeds, boxes, drop);
     for (int64_t i = 0; x && latents && i < r->sizes.depth; i++) {
-        latents = attend(g, r, &r->layer[i], x, latents);
-        if (latents)
-            latents = ag_scope_close(g, latents_scope, feed_forward(g, &r->layer[i], latents));
+        layer_call call = {r, &r->layer[i], x};
+        latents = ag_scope_close(g, latents_scope, recompute ? ag_recompute(g, layer_forward, &call, sizeof call, latents, &x, 1)
+                                                             : layer_forward(g, &call, latents));
     }
     latents = normed(g, latents, &r->attention_norm);
     latents = ag_linear(g, latents, r->proj_out.w, r->proj_out.b, NULL);

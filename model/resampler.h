@@ -44,8 +44,9 @@ void resampler_bind(binder *b, resampler *r, arena *owner, const resampler_sizes
 void resampler_release(resampler *r); /* its weights */
 
 /* R subjects: image_hidden (R,L,image_width), phrase_embeds (R,phrase_width), boxes f32 (R,4) normalised xyxy,
- * drop i32 (R): 1 takes grounding_latents instead of phrase and box -> (R,queries,out_width). */
+ * drop i32 (R): 1 takes grounding_latents instead of phrase and box -> (R,queries,out_width). recompute: activation
+ * checkpointing of the layers. */
 tensor *resampler_forward(ag *g, const resampler *r, tensor *image_hidden, tensor *phrase_embeds, tensor *boxes,
-                          tensor *drop);
+                          tensor *drop, bool recompute);
 
 #endif

@@ -22,5 +22,6 @@ tensor *resnet_forward(ag *g, const resnet *r, tensor *x, tensor *time, int grou
     tensor *vec = r->time.w ? ag_linear(g, time, r->time.w, r->time.b, NULL) : NULL;
     h = ag_group_norm(g, h, vec, r->norm2.w, r->norm2.b, groups, eps, true);
     tensor *skip = r->shortcut.w ? ag_conv2d(g, x, r->shortcut.w, r->shortcut.b, NULL, same1) : x;
+    ag_result_next(g);
     return ag_scope_close(g, scope, ag_conv2d(g, h, r->conv2.w, r->conv2.b, skip, same3));
 }

@@ -128,6 +128,7 @@ static tensor *feed_forward(ag *g, const transformer_block *t, tensor *x)
     int     scope = ag_scope_open(g);
     tensor *h = ag_layer_norm(g, x, t->norm3.w, t->norm3.b, layer_norm_eps);
     h = ag_geglu(g, ag_linear(g, h, t->ff_in.w, t->ff_in.b, NULL));
+    ag_result_next(g);
     return ag_scope_close(g, scope, ag_linear(g, h, t->ff_out.w, t->ff_out.b, x));
 }
 

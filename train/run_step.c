@@ -38,12 +38,18 @@ static err accumulate(step_record *record, sample_names *names, run *r)
     return OK;
 }
 
+/* For people: a NaN has no sign. */
+static double unsigned_nan(double x)
+{
+    return isnan(x) ? (double)NAN : x;
+}
+
 static err skip(run *r, const step_record *s, const sample_names *names)
 {
     arena text = {0};
     const char *more = names->count > NAMED_SAMPLES ? arena_print(&text, " and %" PRId64 " more", names->count - NAMED_SAMPLES) : "";
     const char *what = arena_print(&text, "step %" PRId64 ": loss %g, gradient norm %g, of the samples in lines %s%s of %s", s->step,
-                                   s->loss, s->grad_norm, names->text, more, r->dataset.path);
+                                   unsigned_nan(s->loss), unsigned_nan(s->grad_norm), names->text, more, r->dataset.path);
     r->skips.all++;
     r->skips.in_a_row++;
     err e = OK;

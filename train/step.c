@@ -49,17 +49,17 @@ static tensor *loss_of(ag *g, const step_models *m, const batch *b, tensor *answ
 }
 
 /* (B,S*N,X): the subjects' tokens, by the same resampler that generate runs. */
-static tensor *subject_tokens(ag *g, const ms_adapter *a, const batch *b)
+static tensor *subject_tokens(ag *g, const step_models *m, const batch *b)
 {
     int64_t R = b->B * b->S;
     int32_t *drop = ARENA_ARRAY(ag_arena(g), int32_t, R);
     for (int64_t r = 0; r < R; r++)
         drop[r] = b->drop_grounding[r / b->S];
-    tensor *tokens = resampler_forward(g, &a->image_proj,
+    tensor *tokens = resampler_forward(g, &m->adapter->image_proj,
                                        ag_input(g, "image_hidden", DT_F32, DIMS(R, b->L, b->D), b->image_hidden, DT_F32),
                                        ag_input(g, "phrase_embeds", DT_F32, DIMS(R, b->E), b->phrases, DT_F32),
                                        ag_input(g, "boxes", DT_F32, DIMS(R, 4), b->boxes, DT_F32),
-                                       ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(R), drop, DT_I32));
+                                       ag_input(g, "drop_grounding_tokens", DT_I32, DIMS(R), drop, DT_I32), m->recompute);
     return tokens ? ag_reshape(g, tokens, DIMS(b->B, b->S * tokens->dim[1], tokens->dim[2])) : NULL;
 }
 
@@ -74,7 +74,7 @@ static tensor *ask_model(ag *g, const step_models *m, const batch *b, tensor *no
     };
     adapter_inputs subjects = {.adapter = m->adapter, .scale = 1.0f};
     if (b->S) {
-        subjects.ip_tokens = subject_tokens(g, m->adapter, b);
+        subjects.ip_tokens = subject_tokens(g, m, b);
         subjects.boxes = ag_input(g, "boxes", DT_F32, DIMS(b->B, b->S, 4), b->boxes, DT_F32);
     }
     tensor *text = ag_input(g, "encoder_hidden_states", DT_F32, DIMS(b->B, b->T, b->X), b->text, DT_F32);

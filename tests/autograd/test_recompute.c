@@ -65,7 +65,8 @@ static tensor *block(ag *g, const void *user, tensor *x)
     int     scope = ag_scope_open(g);
     tensor *h = ag_gelu(g, ag_linear(g, ag_layer_norm(g, x, NULL, NULL, 1e-5f), u->w, NULL, NULL));
     h = ag_mul(g, ag_mul(g, h, u->gate), u->condition);
-    return ag_scope_close(g, scope, ag_add(g, x, h));
+    ag_result_next(g);
+    return ag_scope_close(g, scope, ag_linear(g, h, u->w, NULL, x));
 }
 
 /* *gradient: of scale, then of first; heap. Returns the loss; *peak in bytes of the step. */

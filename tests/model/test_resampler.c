@@ -48,7 +48,7 @@ static tensor *input(ag *g, golden *d, const char *name)
 static tensor *forward(ag *g, const resampler *r, golden *d)
 {
     return resampler_forward(g, r, input(g, d, "image_hidden"), input(g, d, "phrase_embeds"), input(g, d, "boxes"),
-                             input(g, d, "drop_grounding_tokens"));
+                             input(g, d, "drop_grounding_tokens"), false);
 }
 
 static void walk(binder *b, resampler *r, arena *owner, const resampler_sizes *sizes)
@@ -84,7 +84,7 @@ static void agrees_in(const char *file, dtype type)
     ag_reset(g);
     tensor *hidden = input(g, &data, "image_hidden");
     assert_null(resampler_forward(g, &r, hidden, input(g, &data, "boxes"), input(g, &data, "boxes"),
-                                  input(g, &data, "drop_grounding_tokens")));
+                                  input(g, &data, "drop_grounding_tokens"), false));
     assert_int_equal(ag_status(g), E_SHAPE);
     assert_non_null(strstr(err_message(), "phrase_embeds: got ("));
     ag_free(g);

@@ -12,7 +12,8 @@ static const struct {
     const char *name;
     err (*run)(importer *im);
     bool need_subject;
-} kinds[] = {{"bbox", import_bbox, true},
+} kinds[] = {{"coco", import_coco, true},
+             {"bbox", import_bbox, true},
              {"folder", import_folder, true},
              {"metadata", import_metadata, false}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -28,7 +29,7 @@ static err find_kind(int *out, const char *kind)
         }
     }
     const char *near = text_nearest(kind, names, KINDS);
-    return err_set(E_USAGE, "msd import: '%s' is none of bbox, folder, metadata%s%s%s", kind,
+    return err_set(E_USAGE, "msd import: '%s' is none of coco, bbox, folder, metadata%s%s%s", kind,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 

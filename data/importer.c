@@ -178,17 +178,18 @@ static bool take_subject(importer *im, subject *one, double *share, const sample
 }
 
 /* Drops the smallest beyond --max-subjects; the order of the others stays. */
-static int keep_largest(importer *im, subject *list, double *share, int count, const char *path)
+static void keep_largest(importer *im, import_selection *k, const char *path)
 {
-    for (; count > im->o->max_subjects; count--) {
+    while (k->count > im->o->max_subjects) {
         int least = 0;
-        for (int i = 1; i < count; i++)
-            least = share[i] <= share[least] ? i : least;
-        import_skip(im, "more subjects than --max-subjects", "%s of %s", list[least].phrase, path);
-        memmove(list + least, list + least + 1, sizeof *list * (size_t)(count - 1 - least));
-        memmove(share + least, share + least + 1, sizeof *share * (size_t)(count - 1 - least));
+        for (int i = 1; i < k->count; i++)
+            least = k->share[i] <= k->share[least] ? i : least;
+        import_skip(im, "more subjects than --max-subjects", "%s of %s", k->item[least].phrase, path);
+        size_t behind = (size_t)(--k->count - least);
+        memmove(k->item + least, k->item + least + 1, sizeof *k->item * behind);
+        memmove(k->share + least, k->share + least + 1, sizeof *k->share * behind);
+        memmove(k->from + least, k->from + least + 1, sizeof *k->from * behind);
     }
-    return count;
 }
 
 static json_t *box_json(const double box[4])
@@ -274,30 +275,40 @@ static void remark_phrases(importer *im, arena *memory, const char *path, const 
             import_remark(im, "a phrase that is not in its caption", "%s in %s", phrases[i], path);
 }
 
+bool import_select(importer *im, import_selection *out, const sample *s)
+{
+    *out = (import_selection){.target = import_look(im, s->image)};
+    if (!out->target)
+        return false;
+    out->item = ARENA_ARRAY(&out->memory, subject, s->subjects + 1);
+    out->share = ARENA_ARRAY(&out->memory, double, s->subjects + 1);
+    out->from = ARENA_ARRAY(&out->memory, int, s->subjects + 1);
+    for (int i = 0; i < s->subjects; i++) {
+        out->item[out->count] = s->subject[i];
+        out->from[out->count] = i;
+        out->count += take_subject(im, &out->item[out->count], &out->share[out->count], s, out->target);
+    }
+    keep_largest(im, out, s->image);
+    if (!out->count && im->need_subject)
+        import_skip(im, "a picture without a usable subject", "%s", s->image);
+    else if (!s->text && !out->count)
+        import_skip(im, "a picture without a caption", "%s", s->image);
+    else
+        return true;
+    return false;
+}
+
+err import_write(importer *im, const sample *s, import_selection *selected)
+{
+    const char *text = s->text ? s->text : caption_of(&selected->memory, selected->item, selected->count);
+    remark_phrases(im, &selected->memory, s->image, text, selected->item, selected->count);
+    return write_line(im, s, text, selected->item, selected->count);
+}
+
 err import_add(importer *im, const sample *s)
 {
-    const import_picture *target = import_look(im, s->image);
-    if (!target)
-        return OK;
-    arena memory = {0};
-    subject *list = ARENA_ARRAY(&memory, subject, s->subjects + 1);
-    double *share = ARENA_ARRAY(&memory, double, s->subjects + 1);
-    int count = 0;
-    for (int i = 0; i < s->subjects; i++) {
-        list[count] = s->subject[i];
-        count += take_subject(im, &list[count], &share[count], s, target);
-    }
-    count = keep_largest(im, list, share, count, s->image);
-    err e = OK;
-    if (!count && im->need_subject) {
-        import_skip(im, "a picture without a usable subject", "%s", s->image);
-    } else if (!s->text && !count) {
-        import_skip(im, "a picture without a caption", "%s", s->image);
-    } else {
-        const char *text = s->text ? s->text : caption_of(&memory, list, count);
-        remark_phrases(im, &memory, s->image, text, list, count);
-        e = write_line(im, s, text, list, count);
-    }
-    arena_free(&memory);
+    import_selection selected;
+    err e = import_select(im, &selected, s) ? import_write(im, s, &selected) : OK;
+    arena_free(&selected.memory);
     return e;
 }

@@ -43,6 +43,19 @@ const import_picture *import_look(importer *im, const char *path);
  * working directory. Strings are only read. s->text NULL: made from the phrases. E_IO, E_DISK_FULL. */
 err import_add(importer *im, const sample *s);
 
+/* The same in two steps, for kinds that make something only for what is kept. */
+typedef struct import_selection {
+    const import_picture *target;
+    subject              *item;  /* (count) copies, boxes clipped */
+    int                  *from;  /* item i was s->subject[from[i]] */
+    double               *share; /* of the picture that the box covers */
+    int                   count;
+    arena                 memory;
+} import_selection;
+/* False: the sample was skipped. The selection is to be freed (arena_free of its memory) in either case. */
+bool import_select(importer *im, import_selection *out, const sample *s);
+err  import_write(importer *im, const sample *s, import_selection *selected);
+
 /* Text files. */
 /* The first line of PICTURE.txt or PICTURE.caption that is not blank, else o->caption, else NULL (nothing is skipped).
  * In im->memory. */
@@ -77,5 +90,7 @@ err import_json_lines(importer *im, const char *path, err (*line)(void *user, js
 err import_folder(importer *im);
 err import_metadata(importer *im);
 err import_bbox(importer *im);
+err import_coco(importer *im);
+err import_clips(importer *im);
 
 #endif

@@ -45,21 +45,14 @@ static bool is_bad_sample(err e)
     return e == E_IO || e == E_FORMAT || e == E_DATASET;
 }
 
-/* Which crop: a draw of its own, so that a sample that stands in for another takes the other's. */
-static int draw_crop(const batch_source *s, int64_t step, int64_t place)
+/* A header may say something else than when the buckets were made. */
+static err check_size(const batch_source *s, const target_frame *f, int bucket)
 {
-    int crops = sample_view_crops(s->config);
-    draw_key key = {.seed = (uint64_t)s->config->train.seed, .purpose = DRAW_CROP,
-                    .step = (uint64_t)step, .sample = (uint64_t)place};
-    return crops > 1 ? (int)draw_below(key, 0, (uint64_t)crops) : 0;
-}
-
-static int64_t drawn_at(batch_source *s, int64_t position)
-{
-    pthread_mutex_lock(&s->ordering);
-    int64_t index = sample_order_at(&s->order, position);
-    pthread_mutex_unlock(&s->ordering);
-    return index;
+    bucket_size expected = bucket_size_at(bucket, s->config->data.resolution);
+    if (f->crop_width == expected.width && f->crop_height == expected.height)
+        return OK;
+    return err_set(E_DATASET, "the picture is %d x %d now and no longer fits the bucket of %d x %d; leave pictures as they are "
+                   "while training", f->original_width, f->original_height, expected.width, expected.height);
 }
 
 /* The sample at a position of the whole run. A bad one is replaced by the next good one of the manifest: what stands in
@@ -68,17 +61,20 @@ static void read_ahead(void *user, int slot, int64_t position)
 {
     batch_source *s = user;
     ahead_sample *a = &s->slot[slot];
-    int64_t per_step = s->config->train.batch_size * s->config->train.accumulation, count = s->dataset->count;
-    int64_t first = drawn_at(s, position);
-    int crop = draw_crop(s, position / per_step + 1, position % per_step);
+    int64_t count = s->dataset->count;
+    sample_turn turn = sample_turns_at(s->turns, position);
     bool skip = s->config->data.bad_samples == BAD_SAMPLES_SKIP;
     a->skips = 0;
     arena_reset(&a->texts);
     for (int64_t tried = 0; tried < count; tried++) {
-        int64_t index = (first + tried) % count;
+        int64_t index = (turn.index + tried) % count;
+        if (sample_turns_bucket(s->turns, index) != turn.bucket)
+            continue;
         arena_reset(&a->slot.memory);
         a->chosen = &s->dataset->sample[index];
-        a->failed = s->source->read(s->source, &a->slot, index, crop);
+        a->failed = s->source->read(s->source, &a->slot, index, turn.crop);
+        if (a->failed == OK)
+            a->failed = check_size(s, &a->slot.view.frame, turn.bucket);
         if (a->failed == OK)
             return;
         if (is_bad_sample(a->failed))
@@ -101,12 +97,13 @@ static void start_ahead(batch_source *s, int64_t position)
 static void take_sizes(batch_source *s)
 {
     const encoder_sizes *z = &s->source->sizes;
-    int64_t side = s->config->data.resolution / z->latent_factor, B = s->config->train.batch_size;
+    bucket_size most = sample_view_largest(s->config);
+    int64_t B = s->config->train.batch_size, h = most.height / z->latent_factor, w = most.width / z->latent_factor;
     int64_t S = s->config->data.max_subjects;
-    s->batch = (batch){.B = B, .S = S, .h = side, .w = side, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
+    s->batch = (batch){.B = B, .S = S, .h = h, .w = w, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
                        .P = z->pooled_width, .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
     batch *b = &s->batch;
-    int64_t plane = side * side * b->C;
+    int64_t plane = h * w * b->C;
     b->latents = floats(B * plane);
     b->noise = floats(B * plane);
     b->timesteps = floats(B);
@@ -126,8 +123,7 @@ err batch_source_open(batch_source *s, const run_config *c, const manifest *data
                       int threads, logger *log)
 {
     *s = (batch_source){.config = c, .dataset = dataset, .source = source, .timesteps = timesteps, .threads = threads, .log = log};
-    sample_order_open(&s->order, (uint64_t)c->train.seed, dataset->count);
-    pthread_mutex_init(&s->ordering, NULL);
+    s->turns = sample_turns_open(c, dataset);
     take_sizes(s);
     s->bad = heap_get((size_t)dataset->count * sizeof *s->bad);
     memset(s->bad, 0, (size_t)dataset->count * sizeof *s->bad);
@@ -153,8 +149,7 @@ void batch_source_close(batch_source *s)
                      b->boxes, b->drop_grounding, s->latent, s->drops, s->chosen, s->bad, s->slot};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
-    sample_order_close(&s->order);
-    pthread_mutex_destroy(&s->ordering);
+    sample_turns_close(s->turns);
     *s = (batch_source){0};
 }
 
@@ -244,6 +239,9 @@ static err fill_batch(batch_source *s, const ahead_sample *const *at, int64_t st
     uint64_t seed = (uint64_t)c->train.seed;
     batch *b = &s->batch;
     int64_t low = c->train.timesteps[0], high = c->train.timesteps[1] ? c->train.timesteps[1] : s->timesteps;
+    const target_frame *frame = &at[0]->slot.view.frame; /* of all */
+    b->h = frame->crop_height / s->source->sizes.latent_factor;
+    b->w = frame->crop_width / s->source->sizes.latent_factor;
     b->S = 0;
     for (int64_t i = 0; i < b->B; i++)
         b->S = at[i]->slot.view.subjects > b->S ? at[i]->slot.view.subjects : b->S;

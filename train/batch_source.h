@@ -4,10 +4,9 @@
 #ifndef MSD_TRAIN_BATCH_SOURCE_H
 #define MSD_TRAIN_BATCH_SOURCE_H
 
-#include <pthread.h>
-
 #include "base/ahead.h"
 #include "train/sample_source.h"
+#include "train/sample_turn.h"
 #include "train/step.h"
 
 typedef struct ahead_sample ahead_sample;
@@ -18,8 +17,7 @@ typedef struct batch_source {
     sample_source    *source;
     logger           *log;
     int64_t           timesteps;      /* of the noise schedule: 1000 */
-    sample_order      order;          /* under `ordering` */
-    pthread_mutex_t   ordering;
+    sample_turns     *turns;
     float            *latent;         /* of one sample: mean, deviation */
     batch             batch;          /* arrays for batch_size samples of max_subjects */
     drops            *drops;          /* (batch_size) of the batch that was made last */
@@ -38,7 +36,7 @@ err  batch_source_open(batch_source *s, const run_config *c, const manifest *dat
 void batch_source_close(batch_source *s);
 
 /* Micro-batch `micro` (from 0) of `step` (from 1), in s->batch until the next call; S is the largest number of subjects
- * of its samples. E_DATASET names file and manifest line of a sample that cannot be read, at its turn; under
+ * of its samples, h and w those of its targets (before the first one, and for memory, of the largest a run may have). E_DATASET names file and manifest line of a sample that cannot be read, at its turn; under
  * data.bad_samples skip the next good sample of the manifest stands in for it instead, is counted, and the bad one is
  * named once. E_NUMERIC, E_CACHE. */
 err batch_source_make(batch_source *s, int64_t step, int64_t micro);

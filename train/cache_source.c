@@ -131,8 +131,8 @@ static err find_all(cache_source *s, const cache_origin *o, file_stamps *stamps)
 static err read_replacements(cache_source *s, const cache_origin *o)
 {
     cache_key prompt, pooled, colour;
-    cache_form text_form = sample_form(CACHE_PROMPT, o, 0), pooled_form = sample_form(CACHE_POOLED, o, 0);
-    cache_form picture_form = sample_form(CACHE_PICTURE, o, 0);
+    cache_form text_form = sample_form(CACHE_PROMPT, o, NULL), pooled_form = sample_form(CACHE_POOLED, o, NULL);
+    cache_form picture_form = sample_form(CACHE_PICTURE, o, NULL);
     sample_keys_empty(&prompt, &pooled, o);
     sample_keys_mean_colour(&colour, o);
     TRY(cache_read(s->base.empty_text, s->store, &prompt, &text_form));
@@ -160,14 +160,13 @@ static err read_entries(sample_source *s, sample_slot *slot, int64_t index, int 
     const found_sample *f = &c->found[index * c->crops + crop];
     const encoder_sizes *z = &s->sizes;
     const cache_origin *o = cache_get_origin(c->store);
-    const int64_t resolution = s->config->data.resolution;
     if (f->bad)
         return err_set(E_DATASET, "%s", f->bad);
     slot->view = f->view;
     encoded_sample at = layout(s, slot->values);
     cache_form form[CACHE_KIND_COUNT];
     for (int k = 0; k < CACHE_KIND_COUNT; k++)
-        form[k] = sample_form((cache_kind)k, o, resolution);
+        form[k] = sample_form((cache_kind)k, o, &f->view.frame);
     TRY(cache_read(at.latent, c->store, &f->keys.latent, &form[CACHE_LATENT]));
     TRY(cache_read(at.text, c->store, &f->keys.prompt, &form[CACHE_PROMPT]));
     TRY(cache_read(at.pooled, c->store, &f->keys.pooled, &form[CACHE_POOLED]));
@@ -190,7 +189,7 @@ static err encode_entries(encoded_sample *out, sample_source *s, const sample_sl
     const encoder_sizes *z = &s->sizes;
     const encoded_sample at = layout(s, slot->values);
     int64_t subjects = slot->view.subjects;
-    copy(out->latent, at.latent, 2 * s->latent);
+    copy(out->latent, at.latent, 2 * sample_source_latent(s, &slot->view));
     copy(out->text, at.text, z->tokens * z->text_width);
     copy(out->pooled, at.pooled, z->pooled_width);
     copy(out->phrases, at.phrases, subjects * z->phrase_width);

@@ -9,6 +9,7 @@
 #include "model/clip_vision.h"
 #include "model/unet_config.h"
 #include "model/vae.h"
+#include "train/sample_view.h"
 
 typedef err parse_config(const json_t *config, const char *where);
 
@@ -126,6 +127,17 @@ void check_model(problems *p, const run_config *c)
         tensor_file_close(&adapter);
 }
 
+/* Pictures that cannot be read were reported already. */
+static void count_buckets(check_counts *counts, const manifest *m, const run_config *c)
+{
+    counts->resolution = c->data.buckets ? c->data.resolution : 0;
+    for (int64_t i = 0; c->data.buckets && i < m->count; i++) {
+        int bucket;
+        if (m->sample[i].image && sample_view_bucket(&bucket, &m->sample[i], c) == OK)
+            counts->bucket[bucket]++;
+    }
+}
+
 static void check_dataset(check_counts *counts, problems *p, const run_config *c, const check_look *how)
 {
     manifest m;
@@ -138,6 +150,7 @@ static void check_dataset(check_counts *counts, problems *p, const run_config *c
     for (int64_t i = 0; i < m.count; i++)
         counts->subjects += m.sample[i].subjects;
     counts->pictures = check_pictures(p, &m, how);
+    count_buckets(counts, &m, c);
     manifest_free(&m);
 }
 

@@ -5,10 +5,13 @@
 
 #include "base/log.h"
 #include "data/manifest.h"
+#include "train/buckets.h"
 #include "train/config.h"
 
 typedef struct check_counts {
     int64_t samples, subjects, pictures; /* pictures: different files */
+    int64_t bucket[BUCKETS]; /* samples in each; with data.buckets only */
+    int64_t resolution;      /* that they are scaled to; 0: no buckets */
 } check_counts;
 
 /* Adds all problems and warnings to `p`; print them with problems_report, whose result has the exit code (2 config, 3

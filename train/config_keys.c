@@ -23,7 +23,7 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"data.validation", KEY_PATH_OR_NULL, AT(data.validation), .fallback = "null"},
     {"data.resolution", KEY_WHOLE, AT(data.resolution), .fallback = "512", RANGE(8, 8192)},
     {"data.crop", KEY_CHOICE, AT(data.crop), .fallback = "center", .names = {"center", "random"}},
-    {"data.buckets", KEY_SWITCH, AT(data.buckets), .fallback = "off", .later = "aspect buckets"},
+    {"data.buckets", KEY_SWITCH, AT(data.buckets), .fallback = "off"},
     {"data.max_subjects", KEY_WHOLE, AT(data.max_subjects), .fallback = "4", RANGE(1, 64)},
     {"data.cache", KEY_PATH_OR_OFF, AT(data.cache), .fallback = "off", .free = true},
     {"data.cache_dtype", KEY_CHOICE, AT(data.cache_dtype), .fallback = "auto", .names = {"auto", "f32", "bf16", "f16"}},

@@ -21,7 +21,8 @@ static int64_t picture_floats(const sample_source *s)
 
 static int64_t target_floats(const sample_source *s)
 {
-    return 3 * s->config->data.resolution * s->config->data.resolution;
+    bucket_size most = sample_view_largest(s->config);
+    return 3 * (int64_t)most.width * most.height;
 }
 
 /* All pictures are read, whatever is dropped: whether a sample is good must not depend on its draws. */
@@ -66,11 +67,12 @@ static err encode_text(float *text, float *pooled, sample_source *s, const char 
 static err encode_pixels(encoded_sample *out, sample_source *s, const sample_slot *slot)
 {
     if (out->latent) {
-        int64_t side = s->config->data.resolution;
-        err e = encode_latent(out->latent, out->latent + s->latent, of(s)->encoders, slot->values, side, side);
+        const target_frame *f = &slot->view.frame;
+        int64_t count = sample_source_latent(s, &slot->view);
+        err e = encode_latent(out->latent, out->latent + count, of(s)->encoders, slot->values, f->crop_height, f->crop_width);
         if (e != OK)
             return err_prefix(e, "%s", slot->view.image);
-        sample_source_round(out->latent, 2 * s->latent, s->type);
+        sample_source_round(out->latent, 2 * count, s->type);
     }
     if (out->text)
         TRY(encode_text(out->text, out->pooled, s, slot->view.text));

@@ -137,6 +137,11 @@ int msd_check(const char *config, const msd_list *set, bool headers, const msd_r
     if (e == OK && !run->quiet)
         fprintf(out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config, (long long)counts.samples,
                 (long long)counts.subjects, (long long)counts.pictures);
+    for (int i = 0; i < BUCKETS && e == OK && !run->quiet; i++) {
+        bucket_size b = bucket_size_at(i, counts.resolution);
+        if (counts.bucket[i])
+            fprintf(out, "  bucket %4d x %4d: %lld samples\n", b.width, b.height, (long long)counts.bucket[i]);
+    }
     int status = libmsd_status(e);
     arena_free(&memory);
     return status;

@@ -2,6 +2,7 @@
 
 #include "infer/load_unet.h"
 #include "train/parameters.h"
+#include "train/sample_view.h"
 
 static err open_adapter(benchmark *b, const load_target *to)
 {
@@ -24,12 +25,15 @@ static void make_batch(benchmark *b)
     const run_config    *c = b->options->config;
     const encoder_sizes *z = encoders_sizes(b->encoders);
     arena  *a = &b->memory;
-    int64_t B = c->train.batch_size, S = c->data.max_subjects, side = c->data.resolution / z->latent_factor;
+    int64_t B = c->train.batch_size, S = c->data.max_subjects, h, w;
+    bucket_size most = sample_view_largest(c);
+    h = most.height / z->latent_factor;
+    w = most.width / z->latent_factor;
     batch  *t = &b->batch;
-    *t = (batch){.B = B, .S = S, .h = side, .w = side, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
+    *t = (batch){.B = B, .S = S, .h = h, .w = w, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
                  .P = z->pooled_width, .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
-    t->latents = ARENA_ARRAY(a, float, B * side * side * t->C);
-    t->noise = ARENA_ARRAY(a, float, B * side * side * t->C);
+    t->latents = ARENA_ARRAY(a, float, B * h * w * t->C);
+    t->noise = ARENA_ARRAY(a, float, B * h * w * t->C);
     t->timesteps = ARENA_ARRAY(a, float, B);
     t->text = ARENA_ARRAY(a, float, B * t->T * t->X);
     t->pooled = ARENA_ARRAY(a, float, B * t->P);
@@ -71,14 +75,15 @@ static err encode_batch(benchmark *b)
 {
     const encoder_sizes *z = encoders_sizes(b->encoders);
     const batch *t = &b->batch;
-    int64_t side = b->options->config->data.resolution, latent = t->h * t->w * t->C;
-    float  *picture = ARENA_ARRAY(&b->memory, float, 3 * side * side);
+    bucket_size size = sample_view_largest(b->options->config);
+    int64_t latent = t->h * t->w * t->C;
+    float  *picture = ARENA_ARRAY(&b->memory, float, 3 * (int64_t)size.width * size.height);
     float  *pixels = ARENA_ARRAY(&b->memory, float, 3 * z->picture_side * z->picture_side);
     float  *mean = ARENA_ARRAY(&b->memory, float, latent), *deviation = ARENA_ARRAY(&b->memory, float, latent);
     for (int64_t i = 0; i < t->B; i++) {
         size_t cut;
         TRY(encode_prompt(t->text + i * t->T * t->X, t->pooled + i * t->P, &cut, b->encoders, "a prompt"));
-        TRY(encode_latent(mean, deviation, b->encoders, picture, side, side));
+        TRY(encode_latent(mean, deviation, b->encoders, picture, size.height, size.width));
         for (int64_t s = 0; s < t->S; s++)
             TRY(encode_subject(b, pixels, i * t->S + s));
     }

@@ -123,11 +123,9 @@ static err encode_with(preparing *p, encoders *e)
 {
     const run_config *c = p->config;
     const encoder_sizes *z = encoders_sizes(e);
-    if (c->data.resolution % z->latent_factor)
-        return err_set(E_CONFIG, "data.resolution: %" PRId64 " is not a multiple of %" PRId64 ", the VAE's factor",
-                       c->data.resolution, z->latent_factor);
+    TRY(sample_source_check_sizes(c, z->latent_factor));
     sample_keys_put_sizes(&p->now, z);
-    TRY(check_space(p, prepare_plan_bytes(&p->plan, c, &p->now)));
+    TRY(check_space(p, prepare_plan_bytes(&p->plan, &p->now)));
     cache_set_origin(p->store, &p->now);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
     interrupt_begin();

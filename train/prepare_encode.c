@@ -32,7 +32,8 @@ static int64_t picture_floats(const encoding *x)
 
 static int64_t target_floats(const encoding *x)
 {
-    return 3 * x->c->data.resolution * x->c->data.resolution;
+    bucket_size most = sample_view_largest(x->c);
+    return 3 * (int64_t)most.width * most.height;
 }
 
 static float *reference_at(const encoding *x, const pixels *s, int j)
@@ -61,7 +62,7 @@ static void read_item(void *user, int slot, int64_t position)
 
 static err add(encoding *x, cache_kind kind, const cache_key *key, const float *values)
 {
-    cache_form f = sample_form(kind, &x->origin, x->c->data.resolution);
+    cache_form f = sample_form(kind, &x->origin, NULL);
     return cache_add(x->store, key, &f, values);
 }
 
@@ -81,10 +82,11 @@ static err add_picture(encoding *x, const float *values, const cache_key *key)
 
 static err add_latent(encoding *x, const float *values, const prepare_item *t)
 {
-    int64_t side = x->c->data.resolution, latent_side = side / x->origin.latent_factor;
-    int64_t count = latent_side * latent_side * x->origin.latent_channels;
-    err e = encode_latent(x->out, x->out + count, x->encoders, values, side, side);
-    return e == OK ? add(x, CACHE_LATENT, &t->keys.latent, x->out) : err_prefix(e, "%s", t->view.image);
+    const target_frame *frame = &t->view.frame;
+    cache_form f = sample_form(CACHE_LATENT, &x->origin, frame);
+    float *deviation = x->out + cache_form_count(&f) / 2;
+    err e = encode_latent(x->out, deviation, x->encoders, values, frame->crop_height, frame->crop_width);
+    return e == OK ? cache_add(x->store, &t->keys.latent, &f, x->out) : err_prefix(e, "%s", t->view.image);
 }
 
 static err add_item(encoding *x, const prepare_item *t, const pixels *s)
@@ -135,9 +137,11 @@ static err note_bad(encoding *x, problems *found, const prepare_item *t, const p
 static int64_t largest(const encoding *x)
 {
     const cache_origin *o = &x->origin;
+    bucket_size target = sample_view_largest(x->c);
+    target_frame frame = {.crop_width = target.width, .crop_height = target.height};
     int64_t most = o->pooled_width + o->tokens * o->text_width;
     for (int k = 0; k < CACHE_KIND_COUNT; k++) {
-        cache_form f = sample_form((cache_kind)k, o, x->c->data.resolution);
+        cache_form f = sample_form((cache_kind)k, o, &frame);
         most = cache_form_count(&f) > most ? cache_form_count(&f) : most;
     }
     return most;

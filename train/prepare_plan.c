@@ -29,6 +29,7 @@ static bool plan_item(prepare_plan *p, prepare_item *t, arena *memory, const cac
     t->phrase = ARENA_ARRAY(memory, bool, subjects + 1);
     t->picture = ARENA_ARRAY(memory, bool, subjects + 1);
     t->latent = want_picture(p, CACHE_LATENT, &t->keys.latent, store);
+    p->latent_pixels += t->latent ? (int64_t)t->view.frame.crop_width * t->view.frame.crop_height : 0;
     t->text = want_text(p, &t->keys.prompt, &t->keys.pooled, store);
     bool any = t->latent || t->text;
     for (int j = 0; j < subjects; j++) {
@@ -95,11 +96,14 @@ void prepare_plan_add_replacements(prepare_plan *p, const cache_origin *o, const
     p->mean_colour = want(p, CACHE_PICTURE, &colour, store);
 }
 
-int64_t prepare_plan_bytes(const prepare_plan *p, const run_config *c, const cache_origin *o)
+int64_t prepare_plan_bytes(const prepare_plan *p, const cache_origin *o)
 {
-    int64_t bytes = 0;
+    int64_t bytes = p->wanted[CACHE_LATENT] * CACHE_KEY_LENGTH, cell = o->latent_factor * o->latent_factor;
+    bytes += 2 * p->latent_pixels / cell * o->latent_channels * (int64_t)stored_type_bytes(o->type);
     for (int k = 0; k < CACHE_KIND_COUNT; k++) {
-        cache_form f = sample_form((cache_kind)k, o, c->data.resolution);
+        if (k == CACHE_LATENT)
+            continue;
+        cache_form f = sample_form((cache_kind)k, o, NULL);
         bytes += p->wanted[k] * (int64_t)(cache_form_bytes(&f) + CACHE_KEY_LENGTH);
     }
     return bytes;

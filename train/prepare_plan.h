@@ -21,6 +21,7 @@ typedef struct prepare_plan {
     int64_t       samples;   /* of the datasets, times crops */
     bool          empty, mean_colour; /* wanted */
     int64_t       wanted[CACHE_KIND_COUNT]; /* entries */
+    int64_t       latent_pixels; /* of the targets whose latents are wanted */
     cache_index   referenced; /* every key of the datasets */
 } prepare_plan;
 
@@ -29,7 +30,7 @@ typedef struct prepare_plan {
 void    prepare_plan_add(prepare_plan *p, problems *found, arena *memory, const manifest *m, const run_config *c,
                          const cache_origin *o, const cache *store, file_stamps *stamps);
 void    prepare_plan_add_replacements(prepare_plan *p, const cache_origin *o, const cache *store);
-int64_t prepare_plan_bytes(const prepare_plan *p, const run_config *c, const cache_origin *o); /* of the wanted entries */
+int64_t prepare_plan_bytes(const prepare_plan *p, const cache_origin *o); /* of the wanted entries */
 void    prepare_plan_free(prepare_plan *p);
 
 #endif

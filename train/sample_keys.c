@@ -147,12 +147,13 @@ encoder_sizes sample_keys_sizes(const cache_origin *o)
                            .scaling_factor = o->scaling_factor};
 }
 
-cache_form sample_form(cache_kind kind, const cache_origin *o, int64_t resolution)
+cache_form sample_form(cache_kind kind, const cache_origin *o, const target_frame *frame)
 {
-    int64_t side = resolution / o->latent_factor;
     cache_form f = {.kind = kind, .type = o->type, .ndim = 1};
     switch (kind) {
-    case CACHE_LATENT: return (cache_form){kind, o->type, 4, {2, side, side, o->latent_channels}};
+    case CACHE_LATENT:
+        return (cache_form){kind, o->type, 4,
+                            {2, frame->crop_height / o->latent_factor, frame->crop_width / o->latent_factor, o->latent_channels}};
     case CACHE_PROMPT: return (cache_form){kind, o->type, 2, {o->tokens, o->text_width}};
     case CACHE_PICTURE: return (cache_form){kind, o->type, 2, {o->picture_tokens, o->picture_width}};
     case CACHE_POOLED: f.dim[0] = o->pooled_width; break;

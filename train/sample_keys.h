@@ -26,7 +26,7 @@ err sample_keys_origin(cache_origin *out, const run_config *c, file_stamps *stam
 void sample_keys_put_sizes(cache_origin *o, const encoder_sizes *z);
 encoder_sizes sample_keys_sizes(const cache_origin *o);
 
-/* The forms of a run's entries. */
-cache_form sample_form(cache_kind kind, const cache_origin *o, int64_t resolution);
+/* The forms of a run's entries; only a latent has a frame. */
+cache_form sample_form(cache_kind kind, const cache_origin *o, const target_frame *frame);
 
 #endif

@@ -20,7 +20,7 @@ typedef struct sample_slot {
 
 /* Where `encode` writes; NULL: not wanted. */
 typedef struct encoded_sample {
-    float *latent;       /* (2,h,w,C): mean and deviation, unscaled */
+    float *latent;       /* (2,h,w,C): mean and deviation, unscaled; h and w of the sample's frame */
     float *text, *pooled; /* (T,X), (P) */
     float *image_hidden; /* (subjects,L,D) */
     float *phrases;      /* (subjects,E) */
@@ -32,7 +32,7 @@ struct sample_source {
     const manifest   *dataset;
     encoder_sizes     sizes;
     stored_type       type;        /* what everything is rounded to */
-    int64_t           latent;      /* numbers of a target's latent: h * w * C */
+    int64_t           latent;      /* numbers of the largest target's latent: h * w * C */
     int64_t           slot_floats;
     float            *empty_text, *empty_pooled, *mean_colour; /* stand for what is dropped */
 
@@ -55,6 +55,9 @@ void sample_source_close(sample_source *s); /* NULL is fine */
 /* For the two sources: sizes are set before; takes config and dataset. */
 err  sample_source_start(sample_source *s, const run_config *c, const manifest *dataset);
 void sample_source_release(sample_source *s);
+int64_t sample_source_latent(const sample_source *s, const sample_view *v); /* numbers of its latent: h * w * C */
+/* Whether all sizes of targets are multiples of the VAE's factor. E_CONFIG. */
+err  sample_source_check_sizes(const run_config *c, int64_t factor);
 /* Rounds as a cache of that type does. */
 void sample_source_round(float *values, int64_t count, stored_type type);
 

@@ -80,7 +80,7 @@ static void test_ten_mistakes(void **state)
                     "data:\n"
                     "  manifest: data.jsonl\n"
                     "  resolution: 510\n"
-                    "  buckets: on\n"
+                    "  buckets: some\n"
                     "train: {steps: \"8\"}\n"
                     "optimiser: {lr: 1e-4}\n"
                     "optimizer: {lr: 0}\n");
@@ -103,7 +103,7 @@ static void test_ten_mistakes(void **state)
     assert_int_equal(result, E_CONFIG);
     static const char *const expected[] = {
         "RUN.yaml:4: data.resolution: found 510",
-        "RUN.yaml:5: data.buckets: on: this version of msd does not have aspect buckets",
+        "RUN.yaml:5: data.buckets: found some, expected off or on",
         "RUN.yaml:6: train.steps: found \"8\" (a string)",
         "RUN.yaml:7: optimiser: unknown key; did you mean optimizer?",
         "RUN.yaml:8: optimizer.lr: found 0",

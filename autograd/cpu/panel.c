@@ -14,6 +14,15 @@ enum { PANEL_DEPTH = 128 };
 
 /* ---- product ---- */
 
+/* The sums stay in registers only where every index of theirs is a constant. */
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll 8")
+#elif defined(__GNUC__)
+#define UNROLLED _Pragma("GCC unroll 8")
+#else
+#define UNROLLED
+#endif
+
 /* rows x vectors sums; both are constants where it is called. */
 CPU_INLINE void sums(const panel_product *p, int64_t row, int64_t vector, int64_t a_row, const int rows,
                      const int vectors)
@@ -30,16 +39,22 @@ CPU_INLINE void sums(const panel_product *p, int64_t row, int64_t vector, int64_
             for (int v = 0; v < vectors; v++)
                 sum[r][v] += a[r * a_row] * w[v];
     }
-    for (int r = 0; r < rows; r++) {
-        float *out = p->out + (row + r) * p->out_step + vector * PANEL_LANES;
-        for (int v = 0; v < vectors; v++) {
-            lanes *to = (lanes *)(out + v * PANEL_LANES);
-            if (p->mode == PANEL_RESCALE)
-                sum[r][v] += *to * *(const lanes *)(p->factor + (vector + v) * PANEL_LANES);
-            if (p->mode == PANEL_ADD)
-                sum[r][v] += *to;
-            *to = sum[r][v];
-        }
+    float *out = p->out + row * p->out_step + vector * PANEL_LANES;
+    if (p->mode == PANEL_RESCALE) {
+        for (int v = 0; v < vectors; v++)
+            w[v] = *(const lanes *)(p->factor + (vector + v) * PANEL_LANES);
+        UNROLLED for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++)
+                *(lanes *)(out + r * p->out_step + v * PANEL_LANES) =
+                    sum[r][v] + w[v] * *(const lanes *)(out + r * p->out_step + v * PANEL_LANES);
+    } else if (p->mode == PANEL_ADD) {
+        UNROLLED for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++)
+                *(lanes *)(out + r * p->out_step + v * PANEL_LANES) += sum[r][v];
+    } else {
+        UNROLLED for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++)
+                *(lanes *)(out + r * p->out_step + v * PANEL_LANES) = sum[r][v];
     }
 }
 

@@ -34,6 +34,9 @@ typedef struct panel_state {
  * is passed over by the maximum and stays in s. */
 void panel_softmax(float *s, panel_state *state, int64_t rows, int64_t vectors, float scale);
 
+/* x (rows, PANEL) *= factor, a number for each column; nothing to do where all are 1. */
+void panel_rescale(float *x, const float *factor, int64_t rows, int64_t vectors);
+
 /* From scores s and dp (rows, PANEL): s = p = exp(scale s - lse), dp = scale p (dp - delta). */
 void panel_gradients(float *s, float *dp, const float *lse, const float *delta, int64_t rows, int64_t vectors,
                      float scale);

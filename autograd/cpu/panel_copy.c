@@ -86,3 +86,19 @@ void panel_rows_store(void *y, const float *tile, int64_t row, int64_t count, in
 {
     rows_store_run(y, tile, row, count, size, step, add, bf16);
 }
+
+CPU_CLONES static void rescale(float *restrict x, const float *restrict factor, int64_t rows, int64_t columns)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < columns; i++)
+            x[r * PANEL + i] *= factor[i];
+}
+
+void panel_rescale(float *x, const float *factor, int64_t rows, int64_t vectors)
+{
+    bool all_one = true;
+    for (int64_t i = 0; i < vectors * PANEL_LANES; i++)
+        all_one &= factor[i] == 1.0f;
+    if (!all_one)
+        rescale(x, factor, rows, vectors * PANEL_LANES);
+}

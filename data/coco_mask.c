@@ -112,8 +112,8 @@ static bool take_run(runs *r, int64_t length)
     return true;
 }
 
-/* One number of the compressed form: five bits a character, least first, 32 says that more follow, and the highest bit of
- * the last is the sign. */
+/* One number of the compressed form: five bits a character, least first, 32 says that more follow, and the highest bit
+ * of the last is the sign. */
 static const char *take_packed(int64_t *out, const char *at)
 {
     int64_t value = 0;
@@ -160,7 +160,8 @@ static err fill_runs(image *out, const json_t *rle)
     if (json_is_string(counts))
         good = fill_packed(&r, json_string_value(counts));
     for (size_t i = 0; good && i < json_array_size(counts); i++)
-        good = json_is_integer(json_array_get(counts, i)) && take_run(&r, json_integer_value(json_array_get(counts, i)));
+        good = json_is_integer(json_array_get(counts, i)) &&
+               take_run(&r, json_integer_value(json_array_get(counts, i)));
     if (!good || r.at != r.pixels)
         return err_set(E_FORMAT, "run lengths that do not fill the picture of %d x %d", out->width, out->height);
     return OK;

@@ -15,7 +15,8 @@ static const struct {
 } kinds[] = {{"coco", import_coco, true},
              {"bbox", import_bbox, true},
              {"folder", import_folder, true},
-             {"metadata", import_metadata, false}};
+             {"metadata", import_metadata, false},
+             {"clips", import_clips, true}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static err find_kind(int *out, const char *kind)
@@ -29,7 +30,7 @@ static err find_kind(int *out, const char *kind)
         }
     }
     const char *near = text_nearest(kind, names, KINDS);
-    return err_set(E_USAGE, "msd import: '%s' is none of coco, bbox, folder, metadata%s%s%s", kind,
+    return err_set(E_USAGE, "msd import: '%s' is none of coco, bbox, folder, metadata, clips%s%s%s", kind,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 

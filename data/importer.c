@@ -161,7 +161,8 @@ static bool take_subject(importer *im, subject *one, double *share, const sample
     if (!take_box(im, one->box, share, s, one->phrase, target->width, target->height))
         return false;
     if (*share < im->min_area) {
-        import_skip(im, "a box smaller than --min-area", "%s of %s: %.2g of the picture", one->phrase, s->image, *share);
+        import_skip(im, "a box smaller than --min-area", "%s of %s: %.2g of the picture", one->phrase, s->image,
+                    *share);
         return false;
     }
     const import_picture *cut = one->reference ? import_look(im, one->reference) : target;

@@ -75,7 +75,8 @@ static err skip_value(scan *s)
     return broken(s, "a value");
 }
 
-static err take_element(scan *s, json_element *element, err (*take)(void *user, const json_element *element), void *user)
+static err take_element(scan *s, json_element *element, err (*take)(void *user, const json_element *element),
+                        void *user)
 {
     skip_space(s);
     element->text = s->text + s->at;

@@ -79,6 +79,14 @@ typedef struct msd_generate_options {
 msd_generate_options msd_generate_defaults(void);
 int msd_generate(const msd_generate_options *o);
 
+typedef struct msd_report_options {
+    msd_run     run;
+    const char *run_folder;
+    const char *output; /* NULL: RUN/report.html */
+} msd_report_options;
+/* One self-contained HTML page of a run: curves, samples over time, dataset, config. */
+int msd_report(const msd_report_options *o);
+
 /* Writes an adapter file from a step folder, a run folder (its newest step) or an adapter file.
  * The form follows dst's ending: .safetensors or .bin. dtype NULL: as stored. ema: the averaged weights of a step. */
 int msd_export(const char *dst, const char *src, const char *dtype, bool ema);

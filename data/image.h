@@ -60,5 +60,7 @@ typedef struct image_text {
 /* Writes an RGB PNG, published under `path` only when whole. The bytes depend on the arguments (and zlib) alone. E_IO,
  * E_DISK_FULL. */
 err image_save_png(const char *path, const image *picture, const image_text *texts, int text_count);
+/* The same without texts into memory (heap, caller frees). E_MEMORY. */
+err image_encode_png(uint8_t **bytes, size_t *size, const image *picture);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/file.h"
 #include "data/codec.h"
 #include "data/exif.h"
@@ -148,14 +149,30 @@ const codec codec_png = {"PNG", recognises, probe, decode};
 /* Writing. */
 
 typedef struct writer {
-    file_writer *file;
+    file_writer *file;  /* or, where NULL, memory: */
+    uint8_t     *bytes;
+    size_t       size, room;
     err          result;
     char         message[MESSAGE_BYTES];
 } writer;
 
+static void keep_bytes(writer *w, const uint8_t *bytes, size_t size)
+{
+    if (w->size + size > w->room) {
+        w->room = 2 * (w->size + size);
+        w->bytes = heap_grow(w->bytes, w->room);
+    }
+    memcpy(w->bytes + w->size, bytes, size);
+    w->size += size;
+}
+
 static void write_bytes(png_structp png, png_bytep bytes, size_t size)
 {
     writer *w = png_get_io_ptr(png);
+    if (!w->file) {
+        keep_bytes(w, bytes, size);
+        return;
+    }
     w->result = file_write(w->file, bytes, size);
     if (w->result != OK)
         png_error(png, "write");
@@ -265,4 +282,17 @@ err image_save_png(const char *path, const image *picture, const image_text *tex
         return file_publish(w.file);
     file_discard(w.file);
     return result;
+}
+
+err image_encode_png(uint8_t **bytes, size_t *size, const image *picture)
+{
+    writer w = {.result = OK};
+    err e = encode(&w, picture, NULL, 0);
+    if (e != OK) {
+        free(w.bytes);
+        w = (writer){0};
+    }
+    *bytes = w.bytes;
+    *size = w.size;
+    return e;
 }

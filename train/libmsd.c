@@ -16,6 +16,7 @@
 #include "train/plan.h"
 #include "train/prepare.h"
 #include "train/probe_modules.h"
+#include "train/report.h"
 #include "train/train.h"
 
 enum { LINE_BYTES = 8400, PROBLEM_LINES = 50 };
@@ -111,6 +112,12 @@ int msd_train(const msd_train_options *o)
                        .allow_change = o->allow_change.item, .allowed = o->allow_change.count,
                        .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
     return libmsd_status(train_run(&t, &log));
+}
+
+int msd_report(const msd_report_options *o)
+{
+    logger log = logger_start(o->run.quiet);
+    return libmsd_status(report_write(o->output, o->run_folder, &log));
 }
 
 int msd_prepare(const msd_prepare_options *o, FILE *out)

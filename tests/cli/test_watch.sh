@@ -129,3 +129,30 @@ mv away/red_square.png data/references
 grep -q 'samples: .*red_square.png.*training goes on' said || fail "a reference that went away: $(cat said)"
 [ -e gone/adapter.safetensors ] || fail "a picture ended the run"
 echo "ok   a failing picture ends no run"
+
+# the report: one page, nothing fetched, no script, strangers' text escaped, the same bytes twice; damaged files are left out
+printf '%s\n' '{"prompt": "<script>alert(1)</script> & \"x\"", "seed": 3, "steps": 2, "width": 64, "height": 64}' >evil.jsonl
+train page $watched --set output.samples=evil.jsonl --set train.ema=0.5 2>/dev/null
+"$msd" report page --quiet
+"$msd" report page -o again.html --quiet
+cmp page/report.html again.html
+if grep -qiE '<script|https?://|<link|@import|url\(' again.html; then fail "the page fetches or runs something"; fi
+grep -q '&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;x&quot;' again.html || fail "the prompt is not in the page"
+for part in 'Loss' 'Validation loss' 'Gradient norm' 'Learning rate' 'Speed' 'Waiting for samples' 'Samples over time' 'Dataset' \
+  'Checkpoints' 'averaged weights' 'red square' 'batch_size: 1'; do
+  grep -q "$part" again.html || fail "the page lacks $part"
+done
+[ "$(grep -c 'src="data:image/png;base64,' again.html)" -eq 3 ] || fail "pictures in the page"
+if grep -q 'Left out' again.html; then fail "something is left out of a whole run"; fi
+truncate -s 100 page/samples/step-000004_00.png
+printf '{"step": 7, "lo' >>page/log.jsonl
+mv data/data.jsonl away
+"$msd" report page --quiet
+mv away/data.jsonl data
+grep -q 'a sample is left out' page/report.html && grep -q 'the dataset is not reachable' page/report.html || fail "damage is not said"
+[ "$(grep -c 'src="data:image/png;base64,' page/report.html)" -eq 2 ] || fail "pictures of the damaged run"
+code=0
+"$msd" report data --quiet 2>said || code=$?
+[ $code -eq 2 ] && grep -q 'no run folder' said || fail "a folder that is no run: exit $code: $(cat said)"
+"$msd" report never --quiet
+echo "ok   the report"

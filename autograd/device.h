@@ -159,6 +159,14 @@ err  device_open_cpu(device **out, int threads);
 /* The meta device: shapes without data, for costs and plans (autograd/meta/meta.h). `like` (NULL: none) is the device
  * whose scratch is to be planned too; it outlives *out, which takes the same number of threads. */
 err  device_open_meta(device **out, const device *like);
+/* A CUDA device, the index-th. E_DEVICE, one line: built without CUDA, no driver or one too old, a card below compute
+ * capability 8.0; E_MEMORY: nothing free on it. */
+err  device_open_cuda(device **out, int index);
+/* By name: "cpu", "cuda", or "auto": CUDA where device_has_cuda(), else the CPU. */
+err  device_open(device **out, const char *kind, int threads);
+bool device_has_cuda(void); /* built in, and a card is there that device_open_cuda takes */
+/* One line for people: card, driver and library versions, or what is missing. */
+void device_describe_cuda(char *text, size_t bytes);
 void device_close(device *d); /* NULL is fine */
 
 #endif

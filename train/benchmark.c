@@ -301,7 +301,7 @@ err benchmark_run(const benchmark_options *o, FILE *out)
     benchmark b = {.options = o};
     int       ran = 0;
     TRY(check_options(o));
-    TRY(device_open_cpu(&b.dev, o->threads));
+    TRY(device_open(&b.dev, o->device, o->threads));
     if (o->json)
         fprintf(out, "{\"threads\": %d, \"dtype\": \"%s\", \"parts\": [", b.dev->threads, dtype_name(o->type));
     err e = run_list(&ran, &b, benchmark_networks, out);

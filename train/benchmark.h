@@ -20,6 +20,7 @@ typedef struct benchmark_options {
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
     int64_t     repeats, size; /* size: of the picture's side in pixels */
+    const char *device;        /* its name for device_open; `msd plan` has none */
     int         threads;
     bool        json;
     bool        recompute;     /* the training step with activation checkpointing */

@@ -72,8 +72,8 @@ static void fill(report *r)
     snprintf(r->onednn, sizeof r->onednn, "%d.%d.%d", v->major, v->minor, v->patch);
     snprintf(r->png, sizeof r->png, "%s", png_get_libpng_ver(NULL));
     snprintf(r->jansson, sizeof r->jansson, "%s", JANSSON_VERSION);
-    snprintf(r->devices, sizeof r->devices, "cpu (f32)");
-    snprintf(r->cuda, sizeof r->cuda, "not in this version: msd computes on the CPU");
+    snprintf(r->devices, sizeof r->devices, device_has_cuda() ? "cpu, cuda (f32, bf16)" : "cpu (f32, bf16)");
+    device_describe_cuda(r->cuda, sizeof r->cuda);
     snprintf(r->mpi, sizeof r->mpi, "not in this version: one process");
     snprintf(r->nccl, sizeof r->nccl, "not in this version: one process");
 }

@@ -68,8 +68,6 @@ err libmsd_check_run(const msd_run *o)
     const char *device_name = o->device ? o->device : "auto", *type = o->dtype ? o->dtype : "auto";
     if (strcmp(device_name, "auto") && strcmp(device_name, "cpu") && strcmp(device_name, "cuda"))
         return err_set(E_USAGE, "--device: '%s' is none of auto, cpu, cuda", device_name);
-    if (!strcmp(device_name, "cuda"))
-        return err_set(E_DEVICE, "--device cuda: this build computes on the CPU only; leave --device out");
     if (strcmp(type, "auto") && strcmp(type, "f32") && strcmp(type, "bf16"))
         return err_set(E_USAGE, "--dtype: '%s' is none of auto, f32, bf16", type);
     if (o->threads < 0 || o->threads > 4096)
@@ -77,9 +75,18 @@ err libmsd_check_run(const msd_run *o)
     return OK;
 }
 
+const char *libmsd_device(const msd_run *o)
+{
+    if (!o->device || !strcmp(o->device, "auto"))
+        return device_has_cuda() ? "cuda" : "cpu";
+    return o->device;
+}
+
 dtype libmsd_type(const msd_run *o)
 {
-    return o->dtype && !strcmp(o->dtype, "bf16") ? DT_BF16 : DT_F32;
+    if (!o->dtype || !strcmp(o->dtype, "auto"))
+        return !strcmp(libmsd_device(o), "cuda") ? DT_BF16 : DT_F32;
+    return !strcmp(o->dtype, "bf16") ? DT_BF16 : DT_F32;
 }
 
 static err parse_stored_type(stored_type *out, const char *name, stored_type fallback)
@@ -211,7 +218,7 @@ static err probe_with_device(const msd_probe_options *o)
     if (o->controlnet)
         return err_set(E_USAGE, "--controlnet: this version has no ControlNet");
     device *dev = NULL;
-    TRY(device_open_cpu(&dev, (int)o->run.threads));
+    TRY(device_open(&dev, libmsd_device(&o->run), (int)o->run.threads));
     probe_options p = {.module = o->module, .model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter,
                        .in = o->in, .out = o->out, .set = o->set.item, .sets = o->set.count, .dev = dev,
                        .type = libmsd_type(&o->run)};
@@ -238,7 +245,7 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
     if (e != OK)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                           .repeats = o->repeats, .size = o->size, .threads = (int)o->run.threads, .json = o->run.json,
+                           .repeats = o->repeats, .size = o->size, .device = libmsd_device(&o->run), .threads = (int)o->run.threads, .json = o->run.json,
                            .type = libmsd_type(&o->run), .recompute = o->activation_checkpointing};
     return libmsd_status(benchmark_run(&b, out));
 }

@@ -62,7 +62,7 @@ static err run_job(const msd_generate_options *o, const job *j, logger *log)
     pipeline_files files = {.model = o->model, .image_encoder = o->image_encoder, .adapter = o->adapter,
                             .type = libmsd_type(&o->run)};
     TRY(libmsd_check_run(&o->run));
-    TRY(device_open_cpu(&dev, (int)o->run.threads));
+    TRY(device_open(&dev, libmsd_device(&o->run), (int)o->run.threads));
     err e = pipeline_open(&p, dev, &files, log);
     if (e == OK)
         e = generate_pictures(p, j, log);

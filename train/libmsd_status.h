@@ -9,7 +9,9 @@
 int libmsd_status(err e);
 /* E_USAGE, E_DEVICE: a device, dtype or thread count that this build does not have. */
 err libmsd_check_run(const msd_run *o);
-/* What networks compute in: f32 unless bf16 is asked for. */
+/* The device's name for device_open: auto is looked up. */
+const char *libmsd_device(const msd_run *o);
+/* What networks compute in: --dtype, of which auto is f32 on the CPU and bf16 on CUDA. */
 dtype libmsd_type(const msd_run *o);
 
 #endif

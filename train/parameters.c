@@ -50,9 +50,17 @@ adamw parameters_adamw(const run_config *c)
                    .weight_decay = c->optimizer.weight_decay, .eight_bits = c->optimizer.kind == OPTIMIZER_ADAMW8BIT};
 }
 
+const char *parameters_device(const run_config *c)
+{
+    if (c->device.kind == CONFIG_DEVICE_AUTO)
+        return device_has_cuda() ? "cuda" : "cpu";
+    return c->device.kind == CONFIG_DEVICE_CUDA ? "cuda" : "cpu";
+}
+
 dtype parameters_type(const run_config *c)
 {
-    return c->device.dtype == CONFIG_BF16 ? DT_BF16 : DT_F32;
+    bool bf16 = c->device.dtype == CONFIG_BF16 || (c->device.dtype == CONFIG_AUTO && !strcmp(parameters_device(c), "cuda"));
+    return bf16 ? DT_BF16 : DT_F32;
 }
 
 typedef struct copies {

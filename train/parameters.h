@@ -21,7 +21,9 @@ void parameters_list(parameters *out, arena *owner, ms_adapter *a, const run_con
 /* The optimizer's settings in a config. */
 adamw parameters_adamw(const run_config *c);
 
-/* What a run's networks compute in: device.dtype, of which auto is f32 on the CPU. */
+/* The device's name for device_open: device.kind, of which auto is looked up. */
+const char *parameters_device(const run_config *c);
+/* What a run's networks compute in: device.dtype, of which auto is f32 on the CPU and bf16 on CUDA. */
 dtype parameters_type(const run_config *c);
 
 /* The copies that the network reads (adapter_copy), made before the optimizer is. */

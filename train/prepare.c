@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "train/interrupt.h"
+#include "train/parameters.h"
 #include "train/prepare_encode.h"
 #include "train/sample_source.h"
 
@@ -146,7 +147,7 @@ static err encode_missing(preparing *p)
     encoders *e = NULL;
     if (!p->plan.items && !p->plan.empty && !p->plan.mean_colour && !p->stale)
         return cache_flush(p->store);
-    TRY(device_open_cpu(&dev, p->options->threads));
+    TRY(device_open(&dev, parameters_device(c), p->options->threads));
     log_info(p->log, "loading the encoders of %s", c->model.base);
     err result = encoders_open(&e, dev, p->now.computed == STORED_BF16 ? DT_BF16 : DT_F32, c->model.base, c->model.image_encoder,
                                ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT);

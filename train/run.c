@@ -24,8 +24,6 @@ static err read_inputs(run *r)
     if (found.errors == 0)
         manifest_load(&r->dataset, &found, r->config->data.manifest, r->config->data.max_subjects);
     TRY(problems_report(&found, stderr, 50));
-    if (r->config->device.kind == CONFIG_DEVICE_CUDA)
-        return err_set(E_DEVICE, "device.kind: cuda: this build computes on the CPU only; set device.kind to auto or cpu");
     r->config_text = run_config_text(&r->memory, r->config);
     return OK;
 }
@@ -163,7 +161,7 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
         free(from);
         return OK;
     }
-    TRY_GOTO(e, device_open_cpu(&r->dev, o->threads), done);
+    TRY_GOTO(e, device_open(&r->dev, parameters_device(r->config), o->threads), done);
     TRY_GOTO(e, load_models(r), done);
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)

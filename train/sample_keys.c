@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "data/component_hash.h"
 #include "data/weights.h"
+#include "train/parameters.h"
 #include "train/sample_source.h"
 
 /* Part of every key: to be raised when the arithmetic before the encoders (preprocessing) changes. */
@@ -117,7 +118,7 @@ static err encoder_hash(char hex[65], const char *folder, const char *component,
 
 err sample_keys_origin(cache_origin *out, const run_config *c, file_stamps *stamps)
 {
-    *out = (cache_origin){.type = sample_source_type(c), .computed = c->device.dtype == CONFIG_BF16 ? STORED_BF16 : STORED_F32};
+    *out = (cache_origin){.type = sample_source_type(c), .computed = parameters_type(c) == DT_BF16 ? STORED_BF16 : STORED_F32};
     TRY(encoder_hash(out->encoder[CACHE_VAE], c->model.base, "vae", NULL, stamps));
     TRY(encoder_hash(out->encoder[CACHE_TEXT_ENCODER], c->model.base, "text_encoder", "tokenizer", stamps));
     TRY(encoder_hash(out->encoder[CACHE_TEXT_ENCODER_2], c->model.base, "text_encoder_2", "tokenizer_2", stamps));

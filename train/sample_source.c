@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/half.h"
+#include "train/parameters.h"
 
 stored_type sample_source_type(const run_config *c)
 {
@@ -13,7 +14,7 @@ stored_type sample_source_type(const run_config *c)
     case CONFIG_F16: return STORED_F16;
     case CONFIG_AUTO: break;
     }
-    return c->device.dtype == CONFIG_BF16 ? STORED_BF16 : STORED_F32;
+    return parameters_type(c) == DT_BF16 ? STORED_BF16 : STORED_F32;
 }
 
 void sample_source_round(float *values, int64_t count, stored_type type)

@@ -15,7 +15,8 @@ typedef struct json_element {
 } json_element;
 
 /* Calls take for every element of the lists that `keys` (ended by NULL) name at the top of the object; present[i]:
- * there was such a list. All else is passed over. E_FORMAT with the byte where the structure breaks; what take returns. */
+ * there was such a list. All else is passed over. E_FORMAT with the byte where the structure
+ * breaks; what take returns. */
 err json_stream(bool *present, const char *text, size_t size, const char *name, const char *const *keys,
                 err (*take)(void *user, const json_element *element), void *user);
 

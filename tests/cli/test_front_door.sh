@@ -36,7 +36,7 @@ one_line() {
 expect 0 'Commands:' --help
 expect 0 '^msd [0-9]+\.[0-9]+\.[0-9]+$' --version
 expect 2 'Commands:'
-for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data benchmark plan; do
+for command in train check generate export inspect synth probe tokenize preprocess doctor demo-data benchmark plan import; do
   expect 0 'Examples:' "$command" --help
 done
 expect 0 'oneDNN' doctor

@@ -27,8 +27,9 @@ static const char *prompt_of(report_data *d, int wanted)
         if (strspn(at, " \t\r") >= (size_t)(stop - at) || job++ != wanted)
             continue;
         json_t *object = NULL;
-        if (json_text_parse(&object, at, (size_t)(stop - at), NULL, JSON_KEEP_LAST) == OK && json_object_get(object, "prompt"))
-            found = arena_copy_string(&d->memory, json_string_value(json_object_get(object, "prompt")) ? json_string_value(json_object_get(object, "prompt")) : "");
+        if (json_text_parse(&object, at, (size_t)(stop - at), NULL, JSON_KEEP_LAST) == OK)
+            found = json_string_value(json_object_get(object, "prompt"));
+        found = arena_copy_string(&d->memory, found ? found : "");
         json_decref(object);
         break;
     }

@@ -51,11 +51,10 @@ static float *floats(validation *v, int64_t count)
 static void take_sizes(validation *v)
 {
     const encoder_sizes *z = &v->source->sizes;
-    int64_t side = v->r->config->data.resolution / z->latent_factor, S = v->r->config->data.max_subjects;
-    v->batch = (batch){.B = 1, .S = S, .h = side, .w = side, .C = z->latent_channels, .T = z->tokens, .X = z->text_width,
-                       .P = z->pooled_width, .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
+    int64_t S = v->r->config->data.max_subjects, plane = v->source->latent;
+    v->batch = (batch){.B = 1, .S = S, .C = z->latent_channels, .T = z->tokens, .X = z->text_width, .P = z->pooled_width,
+                       .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
     batch *b = &v->batch;
-    int64_t plane = side * side * b->C;
     b->latents = floats(v, plane);
     b->noise = floats(v, plane);
     b->timesteps = floats(v, 1);
@@ -135,6 +134,8 @@ static err encode_sample(validation *v, int64_t i)
     TRY(read_sample(v, i));
     const sample_view *view = &v->slot.view;
     b->S = view->subjects;
+    b->h = view->frame.crop_height / v->source->sizes.latent_factor;
+    b->w = view->frame.crop_width / v->source->sizes.latent_factor;
     encoded_sample out = {.latent = v->latent, .text = b->text, .pooled = b->pooled, .phrases = b->phrases,
                           .image_hidden = b->image_hidden};
     for (int j = 0; j < view->subjects; j++)

@@ -86,6 +86,10 @@ train halves $watched --resume auto
 same_bits plain halves
 [ "$(validations halves/log.jsonl)" = "$(validations watched/log.jsonl)" ] || fail "resumed: $(validations halves/log.jsonl)"
 [ "$(ls halves/events.out.tfevents.* | wc -l)" -eq 2 ] || fail "a resumed run begins a file of its own"
+train buckets --set data.buckets=on --set data.resolution=128
+train buckets_watched $watched --set data.buckets=on --set data.resolution=128
+same_bits buckets buckets_watched
+grep -c '"samples": 3' buckets_watched/log.jsonl | grep -qx 2 || fail "validation in buckets"
 train never $watched --set output.validate_every=0 --set output.sample_every=0
 if grep -q validation never/log.jsonl || [ -d never/samples ]; then fail "0 is never"; fi
 train ends $watched --set output.validate_every=500 --set output.sample_every=500

@@ -63,6 +63,16 @@ int msd_prepare(const msd_prepare_options *o, FILE *out);
  * not decoded. */
 int msd_check(const char *config, const msd_list *set, bool headers, const msd_run *run, FILE *out);
 
+typedef struct msd_preview_options {
+    msd_run     run;
+    const char *config; /* RUN.yaml */
+    msd_list    set;
+    const char *output; /* folder for the pages */
+    int64_t     count;  /* samples; 0: 16 */
+} msd_preview_options;
+/* Draws the first samples of a run as the trainer sees them: OUTPUT/step-NNNNNN-P.png each, OUTPUT/sheet.png all. */
+int msd_preview(const msd_preview_options *o);
+
 typedef struct msd_generate_options {
     msd_run     run;
     const char *model, *image_encoder, *adapter; /* the last two NULL: plain SDXL */

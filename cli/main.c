@@ -4,7 +4,7 @@
 #include "cli/args.h"
 
 static const command *const commands[] = {
-    &command_check,   &command_prepare, &command_train,    &command_report, &command_generate,   &command_export, &command_inspect,
+    &command_check,   &command_prepare, &command_preview, &command_train,    &command_report, &command_generate,   &command_export, &command_inspect,
     &command_synth,   &command_probe,    &command_tokenize,   &command_preprocess, &command_doctor,
     &command_demo_data, &command_benchmark, &command_plan,   &command_import,
 };

@@ -130,6 +130,7 @@ void check_model(problems *p, const run_config *c)
 /* Pictures that cannot be read were reported already. */
 static void count_buckets(check_counts *counts, const manifest *m, const run_config *c)
 {
+    counts->per_step = c->train.batch_size * c->train.accumulation;
     counts->resolution = c->data.buckets ? c->data.resolution : 0;
     for (int64_t i = 0; c->data.buckets && i < m->count; i++) {
         int bucket;

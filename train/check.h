@@ -12,6 +12,7 @@ typedef struct check_counts {
     int64_t samples, subjects, pictures; /* pictures: different files */
     int64_t bucket[BUCKETS]; /* samples in each; with data.buckets only */
     int64_t resolution;      /* that they are scaled to; 0: no buckets */
+    int64_t per_step;        /* samples of a step */
 } check_counts;
 
 /* Adds all problems and warnings to `p`; print them with problems_report, whose result has the exit code (2 config, 3

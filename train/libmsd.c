@@ -15,6 +15,7 @@
 #include "train/libmsd_status.h"
 #include "train/plan.h"
 #include "train/prepare.h"
+#include "train/preview.h"
 #include "train/probe_modules.h"
 #include "train/report.h"
 #include "train/train.h"
@@ -137,6 +138,14 @@ int msd_prepare(const msd_prepare_options *o, FILE *out)
     return libmsd_status(prepare_run(&p, &log, out));
 }
 
+int msd_preview(const msd_preview_options *o)
+{
+    logger log = logger_start(o->run.quiet);
+    preview_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .folder = o->output,
+                         .count = o->count ? o->count : 16};
+    return libmsd_status(p.count > 0 ? preview_run(&p, &log) : err_set(E_USAGE, "--count: %lld is negative", (long long)p.count));
+}
+
 int msd_check(const char *config, const msd_list *set, bool headers, const msd_run *run, FILE *out)
 {
     arena memory = {0};
@@ -154,7 +163,8 @@ int msd_check(const char *config, const msd_list *set, bool headers, const msd_r
     for (int i = 0; i < BUCKETS && e == OK && !run->quiet; i++) {
         bucket_size b = bucket_size_at(i, counts.resolution);
         if (counts.bucket[i])
-            fprintf(out, "  bucket %4d x %4d: %lld samples\n", b.width, b.height, (long long)counts.bucket[i]);
+            fprintf(out, "  bucket %4d x %4d: %lld samples%s\n", b.width, b.height, (long long)counts.bucket[i],
+                    counts.bucket[i] < counts.per_step ? ", fewer than a step takes: it repeats some" : "");
     }
     int status = libmsd_status(e);
     arena_free(&memory);

@@ -26,7 +26,7 @@ YAML
 
 echo "== check says how many samples a bucket has"
 "$msd" check run.yaml >said.txt
-[ "$(grep -c "bucket .*: 2 samples" said.txt)" = 5 ] || fail "$(cat said.txt)"
+[ "$(grep -c "bucket .*: 2 samples, fewer" said.txt)" = 5 ] || fail "$(cat said.txt)"
 grep -q "bucket   64 x   64: 2 samples" said.txt || fail "$(cat said.txt)"
 
 echo "== a step has one size, and all sizes come"

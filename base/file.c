@@ -62,6 +62,18 @@ void file_map_forget(const file_map *map, const void *bytes, size_t size)
         io_forget((void *)first, end - first);
 }
 
+void file_map_hash(char hex[65], const file_map *map)
+{
+    const size_t piece = (size_t)16 << 20;
+    hash_state  *h = hash_start();
+    for (size_t at = 0; at < map->size; at += piece) {
+        size_t size = map->size - at < piece ? map->size - at : piece;
+        hash_add(h, map->bytes + at, size);
+        file_map_forget(map, map->bytes + at, size);
+    }
+    hash_end(hex, h);
+}
+
 /* Reads until the end or `room` bytes: the size a file claims may lie (/proc) or change while we read. */
 static err read_up_to(char *text, size_t *size, int fd, size_t room, const char *path)
 {

@@ -19,6 +19,8 @@ err  file_map_open(file_map *out, const char *path);
 void file_map_close(file_map *map);
 /* These bytes of the map were used: their whole pages leave this process's memory until they are read again. */
 void file_map_forget(const file_map *map, const void *bytes, size_t size);
+/* SHA-256 of a whole map, whose pages leave this process's memory as it goes. */
+void file_map_hash(char hex[65], const file_map *map);
 
 /* Reads a whole regular file of at most `limit` bytes; *text is NUL-terminated after `size` bytes, caller frees. E_IO, E_FORMAT when larger. */
 err file_read(char **text, size_t *size, const char *path, size_t limit);

@@ -147,7 +147,7 @@ static err describe_file(arena *a, char **line, const char *folder, const char *
     file_map map;
     err e = file_map_open(&map, path);
     if (e == OK) {
-        hash_memory(hex, map.bytes, map.size);
+        file_map_hash(hex, &map);
         *line = arena_print(a, "    \"%s\": {\"bytes\": %zu, \"sha256\": \"%s\"}%s\n", name, map.size, hex, last ? "" : ",");
         file_map_close(&map);
     }
@@ -283,7 +283,7 @@ static err verify_file(const char *folder, const char *name, const json_t *entry
             e = err_set(E_CHECKPOINT, "%s: %zu bytes, manifest.json says %" PRId64 "; use another step folder", path,
                         map.size, bytes);
         } else {
-            hash_memory(hex, map.bytes, map.size);
+            file_map_hash(hex, &map);
             if (strcmp(hex, wanted))
                 e = err_set(E_CHECKPOINT, "%s: its SHA-256 differs from manifest.json's: the file was changed or damaged; "
                                           "use another step folder", path);

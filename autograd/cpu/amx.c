@@ -44,7 +44,7 @@ AMX_TARGET static void multiply_row(const amx_product *p, int64_t row, int64_t v
     float          *out = p->out + row * p->out_step + vector * AMX_ROWS;
     const uint16_t *a = p->a + row * p->a_step;
     const uint32_t *b = p->b + vector * AMX_ROWS;
-    size_t          out_bytes = (size_t)p->out_step * 4u, a_bytes = (size_t)p->a_step * 2u, b_bytes = (size_t)p->b_step * 4u;
+    size_t out_bytes = (size_t)p->out_step * 4u, a_bytes = (size_t)p->a_step * 2u, b_bytes = (size_t)p->b_step * 4u;
     if (p->add) {
         _tile_loadd(0, out, out_bytes);
         if (vectors > 1)
@@ -100,6 +100,20 @@ AMX_TARGET void amx_pairs(uint32_t *pairs, const float *x, int64_t step, int64_t
     }
 }
 
+AMX_TARGET void amx_round(uint16_t *rows, const float *x, int64_t x_step, int64_t count, int64_t columns, int64_t step)
+{
+    for (int64_t r = 0; r < count; r++) {
+        for (int64_t i = 0; i < columns; i += 32) {
+            const float *at = x + r * x_step + i;
+            __m512       low = _mm512_loadu_ps(at);
+            __m512       high = i + 16 < columns ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+            _mm512_storeu_si512(rows + r * step + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        }
+    }
+    for (int64_t r = count; r % AMX_ROWS; r++)
+        memset(rows + r * step, 0, (size_t)((columns + 31) / 32 * 32) * sizeof *rows);
+}
+
 /* Scattered stores: words of one row of x go down a column. */
 AMX_TARGET void amx_turned_rows(uint16_t *turned, const uint16_t *x, int64_t row, int64_t count, int64_t size,
                                 int64_t step)
@@ -113,9 +127,10 @@ AMX_TARGET void amx_turned_rows(uint16_t *turned, const uint16_t *x, int64_t row
         int64_t         i = 0;
         for (; i + 16 <= size; i += 16) {
             __m512i word = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(low + i)));
-            if (two)
-                word = _mm512_or_si512(word, _mm512_slli_epi32(
-                                                 _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(high + i))), 16));
+            if (two) {
+                __m512i above = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(high + i)));
+                word = _mm512_or_si512(word, _mm512_slli_epi32(above, 16));
+            }
             _mm512_i32scatter_epi32(turned + i * step + c, down, word, 1);
         }
         for (; i < size; i++) {
@@ -158,6 +173,12 @@ void amx_pairs(uint32_t *pairs, const float *x, int64_t step, int64_t count, int
     missing();
 }
 
+void amx_round(uint16_t *rows, const float *x, int64_t x_step, int64_t count, int64_t columns, int64_t step)
+{
+    (void)rows, (void)x, (void)x_step, (void)count, (void)columns, (void)step;
+    missing();
+}
+
 void amx_turned_rows(uint16_t *turned, const uint16_t *x, int64_t row, int64_t count, int64_t size, int64_t step)
 {
     (void)turned, (void)x, (void)row, (void)count, (void)size, (void)step;
@@ -174,6 +195,21 @@ void amx_rows(uint16_t *rows, const uint16_t *x, int64_t row, int64_t count, int
     }
     for (; r % AMX_ROWS; r++)
         memset(rows + r * step, 0, (size_t)step * sizeof *rows);
+}
+
+void amx_row_pairs(uint32_t *pairs, const uint16_t *x, int64_t row, int64_t count, int64_t size, int64_t step,
+                   int64_t depth)
+{
+    memset(pairs, 0, (size_t)(depth / 2 * step) * sizeof *pairs);
+    for (int64_t r = 0; r < count; r += 2) {
+        uint32_t       *to = pairs + r / 2 * step;
+        const uint16_t *low = x + r * row, *high = low + row;
+        bool            two = r + 1 < count;
+        for (int64_t i = 0; two && i < size; i++)
+            to[i] = low[i] | (uint32_t)high[i] << 16;
+        for (int64_t i = 0; !two && i < size; i++)
+            to[i] = low[i];
+    }
 }
 
 void amx_turned_pairs(uint32_t *words, const uint16_t *x, int64_t row, int64_t count, int64_t size, int64_t step,

@@ -28,12 +28,20 @@ typedef struct amx_product {
 
 void amx_multiply(const amx_product *p);
 
-/* pairs (depth / 2, step) = the rows k < count of x, f32 rounded to bf16, `step` floats apart, 16 vectors wide; 0 for the
- * rest of depth. */
+/* pairs (depth / 2, step) = the rows k < count of x, f32 rounded to bf16, `step` floats apart, 16 vectors wide; 0 for
+ * the rest of depth. */
 void amx_pairs(uint32_t *pairs, const float *x, int64_t step, int64_t count, int64_t vectors, int64_t depth);
 
 /* rows (count up to the next multiple of 16, step) = x, `row` apart, 0 beyond its count rows of `size`. */
 void amx_rows(uint16_t *rows, const uint16_t *x, int64_t row, int64_t count, int64_t size, int64_t step);
+
+/* rows (count up to the next multiple of 16, step) = x f32, x_step apart, rounded; columns, a multiple of 16, of it; 0
+ * beyond, up to the next multiple of 32. */
+void amx_round(uint16_t *rows, const float *x, int64_t x_step, int64_t count, int64_t columns, int64_t step);
+
+/* pairs (depth / 2, step) = the rows of x, `row` apart; 0 beyond its count rows of `size`. */
+void amx_row_pairs(uint32_t *pairs, const uint16_t *x, int64_t row, int64_t count, int64_t size, int64_t step,
+                   int64_t depth);
 
 /* words (step / 2, words_step) = pairs of x^T: column r is row r of x (count, size), for r < columns; 0 beyond. step is
  * size, padded. */

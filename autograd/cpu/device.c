@@ -63,6 +63,7 @@ static const primitives cpu_dry = {
     .layer_norm = cpu_layer_norm,
     .layer_norm_dx = cpu_layer_norm_dx,
     .attention = cpu_attention,
+    .attention_backward = cpu_attention_backward,
     .mse = cpu_mse,
     .sum_squares = cpu_sum_squares,
 };

@@ -136,13 +136,13 @@ CPU_INLINE void softmax(float *s, panel_state *state, int64_t rows, int64_t vect
 }
 
 CPU_INLINE void gradients(float *s, float *dp, const float *lse, const float *delta, int64_t rows, int64_t vectors,
-                          float scale)
+                          float times, float scale)
 {
     for (int64_t v = 0; v < vectors * PANEL_LANES; v += PANEL_LANES) {
         lanes shift = *(const lanes *)(lse + v), mean = *(const lanes *)(delta + v);
         for (int64_t r = 0; r < rows; r++) {
             lanes *x = (lanes *)(s + r * PANEL + v), *g = (lanes *)(dp + r * PANEL + v);
-            lanes  p = *x * scale - shift;
+            lanes  p = *x * times - shift;
             lanes_exp(&p);
             *x = p;
             *g = scale * p * (*g - mean);
@@ -151,12 +151,12 @@ CPU_INLINE void gradients(float *s, float *dp, const float *lse, const float *de
 }
 
 CPU_INLINE void delta_sum(double *sum, const float *s, const float *dp, const float *lse, int64_t rows,
-                          int64_t vectors, float scale)
+                          int64_t vectors, float times)
 {
     for (int64_t v = 0; v < vectors * PANEL_LANES; v += PANEL_LANES) {
         lanes shift = *(const lanes *)(lse + v), part = {0};
         for (int64_t r = 0; r < rows; r++) {
-            lanes p = *(const lanes *)(s + r * PANEL + v) * scale - shift;
+            lanes p = *(const lanes *)(s + r * PANEL + v) * times - shift;
             lanes_exp(&p);
             part += p * *(const lanes *)(dp + r * PANEL + v);
         }
@@ -177,14 +177,14 @@ CPU_INLINE void delta_sum(double *sum, const float *s, const float *dp, const fl
         softmax(s, state, rows, vectors, scale);                                                                      \
     }                                                                                                                 \
     attribute static void gradients_##set(float *s, float *dp, const float *lse, const float *delta, int64_t rows,    \
-                                          int64_t vectors, float scale)                                               \
+                                          int64_t vectors, float times, float scale)                                  \
     {                                                                                                                 \
-        gradients(s, dp, lse, delta, rows, vectors, scale);                                                           \
+        gradients(s, dp, lse, delta, rows, vectors, times, scale);                                                    \
     }                                                                                                                 \
     attribute static void delta_##set(double *sum, const float *s, const float *dp, const float *lse, int64_t rows,   \
-                                      int64_t vectors, float scale)                                                   \
+                                      int64_t vectors, float times)                                                   \
     {                                                                                                                 \
-        delta_sum(sum, s, dp, lse, rows, vectors, scale);                                                             \
+        delta_sum(sum, s, dp, lse, rows, vectors, times);                                                             \
     }
 
 DEFINE_SET(plain, , multiply_rows(p, 2))
@@ -219,13 +219,13 @@ void panel_softmax(float *s, panel_state *state, int64_t rows, int64_t vectors, 
 }
 
 void panel_gradients(float *s, float *dp, const float *lse, const float *delta, int64_t rows, int64_t vectors,
-                     float scale)
+                     float times, float scale)
 {
-    RUN(gradients, s, dp, lse, delta, rows, vectors, scale);
+    RUN(gradients, s, dp, lse, delta, rows, vectors, times, scale);
 }
 
 void panel_delta(double *sum, const float *s, const float *dp, const float *lse, int64_t rows, int64_t vectors,
-                 float scale)
+                 float times)
 {
-    RUN(delta, sum, s, dp, lse, rows, vectors, scale);
+    RUN(delta, sum, s, dp, lse, rows, vectors, times);
 }

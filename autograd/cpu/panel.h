@@ -37,13 +37,13 @@ void panel_softmax(float *s, panel_state *state, int64_t rows, int64_t vectors, 
 /* x (rows, PANEL) *= factor, a number for each column; nothing to do where all are 1. */
 void panel_rescale(float *x, const float *factor, int64_t rows, int64_t vectors);
 
-/* From scores s and dp (rows, PANEL): s = p = exp(scale s - lse), dp = scale p (dp - delta). */
+/* From scores s and dp (rows, PANEL): s = p = exp(times s - lse), dp = scale p (dp - delta). */
 void panel_gradients(float *s, float *dp, const float *lse, const float *delta, int64_t rows, int64_t vectors,
-                     float scale);
+                     float times, float scale);
 
-/* sum (PANEL) += over the rows of exp(scale s - lse) dp */
+/* sum (PANEL) += over the rows of exp(times s - lse) dp */
 void panel_delta(double *sum, const float *s, const float *dp, const float *lse, int64_t rows, int64_t vectors,
-                 float scale);
+                 float times);
 
 /* panel (size, PANEL) = scale x^T; x: `count` rows of `size` elements, `row` apart; other columns 0. */
 void panel_load(float *panel, const void *x, int64_t row, int64_t count, int64_t size, float scale, bool bf16);

@@ -1,5 +1,6 @@
-/* Attention at the shapes of the networks, forward and backward in both types: bench_attention [ROUNDS [THREADS [ROWS]]].
- * ROWS: how many of the shapes, from the first on. Prints the median of each in ms, and the most scratch a backward took. */
+/* Attention at the shapes of the networks, forward and backward in both types:
+ *     bench_attention [ROUNDS [THREADS [ROWS]]]
+ * ROWS: how many of the shapes, from the first on. Prints the median of each in ms, and the most scratch taken. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -64,7 +65,8 @@ static err measure(device *d, const shape *s, dtype type, int rounds)
         double begin = milliseconds();
         TRY(d->p->attention(d, y, lse, q, k, v, 0.125f, s->causal));
         double between = milliseconds();
-        TRY(d->p->attention_backward(d, t[5], t[6], t[7], t[4], y, lse, q, k, v, 0.125f, s->causal, false, false, false));
+        TRY(d->p->attention_backward(d, t[5], t[6], t[7], t[4], y, lse, q, k, v, 0.125f, s->causal, false, false,
+                                     false));
         time[0][r < 0 ? 0 : r] = between - begin;
         time[1][r < 0 ? 0 : r] = milliseconds() - between;
     }

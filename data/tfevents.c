@@ -141,8 +141,8 @@ static int64_t free_second(const char *folder)
     int64_t second = (int64_t)time(NULL), other;
     DIR *d = opendir(folder);
     for (struct dirent *e; d && (e = readdir(d));)
-        if (!strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) && sscanf(e->d_name + sizeof PREFIX - 1, "%" SCNd64, &other) == 1 &&
-            other >= second && other < INT64_MAX)
+        if (!strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) &&
+            sscanf(e->d_name + sizeof PREFIX - 1, "%" SCNd64, &other) == 1 && other >= second && other < INT64_MAX)
             second = other + 1;
     if (d)
         closedir(d);
@@ -212,8 +212,8 @@ err tfevents_scalars(tfevents *t, double wall_time, int64_t step, const tfevents
     return write_event(t, &m);
 }
 
-err tfevents_picture(tfevents *t, double wall_time, int64_t step, const char *tag, const void *png, size_t size, int width,
-                     int height)
+err tfevents_picture(tfevents *t, double wall_time, int64_t step, const char *tag, const void *png, size_t size,
+                     int width, int height)
 {
     message m = event(wall_time, step), summary = {0}, value = {0}, picture = {0};
     put_whole(&picture, 1, height);

@@ -27,8 +27,8 @@ void tfevents_close(tfevents *t); /* NULL is fine */
 /* wall_time: seconds since 1970. Values that are not finite are written as they are. */
 err tfevents_scalars(tfevents *t, double wall_time, int64_t step, const tfevents_scalar *scalar, int count);
 /* png: a whole file's bytes, RGB of width x height. */
-err tfevents_picture(tfevents *t, double wall_time, int64_t step, const char *tag, const void *png, size_t size, int width,
-                     int height);
+err tfevents_picture(tfevents *t, double wall_time, int64_t step, const char *tag, const void *png, size_t size,
+                     int width, int height);
 
 /* One record as it lies in the file, for tests: returns its bytes (heap, caller frees). */
 uint8_t *tfevents_record(size_t *size, const void *message, size_t message_size);

@@ -121,16 +121,22 @@ static void write_axes(html *h, const chart *c, const frame *f)
     char text[32];
     int count = chart_ticks(tick, f->y0, f->y1, 5, false);
     for (int i = 0; i < count; i++)
-        html_print(h, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                   "<text class=\"y\" x=\"%d\" y=\"%.1f\">%s</text>", LEFT, WIDTH - RIGHT, at_y(f, tick[i]), at_y(f, tick[i]),
-                   LEFT - 6, at_y(f, tick[i]) + 4, tick_text(text, tick[i], c->percent));
+        html_print(h,
+                   "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                   "<text class=\"y\" x=\"%d\" y=\"%.1f\">%s</text>",
+                   LEFT, WIDTH - RIGHT, at_y(f, tick[i]), at_y(f, tick[i]), LEFT - 6, at_y(f, tick[i]) + 4,
+                   tick_text(text, tick[i], c->percent));
     count = chart_ticks(tick, f->x0, f->x1, 5, true);
     for (int i = 0; i < count; i++)
-        html_print(h, "<line class=\"tick\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/><text class=\"x\" x=\"%.1f\" y=\"%d\">%s</text>",
-                   at_x(f, tick[i]), at_x(f, tick[i]), HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4, at_x(f, tick[i]), HEIGHT - BOTTOM + 16,
-                   tick_text(text, tick[i], false));
-    html_print(h, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/><text class=\"x\" x=\"%d\" y=\"%d\">step</text>", LEFT,
-               WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3);
+        html_print(h,
+                   "<line class=\"tick\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/><text class=\"x\" x=\"%.1f\" "
+                   "y=\"%d\">%s</text>",
+                   at_x(f, tick[i]), at_x(f, tick[i]), HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4, at_x(f, tick[i]),
+                   HEIGHT - BOTTOM + 16, tick_text(text, tick[i], false));
+    html_print(
+        h,
+        "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/><text class=\"x\" x=\"%d\" y=\"%d\">step</text>",
+        LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3);
 }
 
 /* ---- the lines ---- */
@@ -171,8 +177,10 @@ static void write_line(html *h, const frame *f, const chart_line *l)
     html_raw(h, "\"/>");
     for (int64_t i = 0; i < l->count && l->count <= FEW; i++)
         if (isfinite(l->y[i]))
-            html_print(h, "<circle class=\"line-%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>step %.0f: %.5g</title></circle>", l->style,
-                       at_x(f, l->x[i]), at_y(f, l->y[i]), l->x[i], l->y[i]);
+            html_print(
+                h,
+                "<circle class=\"line-%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>step %.0f: %.5g</title></circle>",
+                l->style, at_x(f, l->x[i]), at_y(f, l->y[i]), l->x[i], l->y[i]);
 }
 
 static void write_legend(html *h, const chart *c)
@@ -181,8 +189,11 @@ static void write_legend(html *h, const chart *c)
         return;
     html_raw(h, "<p class=\"legend\">");
     for (int i = 0; i < c->lines; i++)
-        html_print(h, "<span><svg viewBox=\"0 0 18 8\" width=\"18\" height=\"8\" aria-hidden=\"true\"><path class=\"line-%s\" d=\"M0 4L18 4\"/>"
-                   "</svg> %s</span>", c->line[i].style, c->line[i].name);
+        html_print(h,
+                   "<span><svg viewBox=\"0 0 18 8\" width=\"18\" height=\"8\" aria-hidden=\"true\"><path "
+                   "class=\"line-%s\" d=\"M0 4L18 4\"/>"
+                   "</svg> %s</span>",
+                   c->line[i].style, c->line[i].name);
     html_raw(h, "</p>");
 }
 
@@ -194,12 +205,15 @@ void chart_write(html *h, const chart *c)
     if (count) {
         frame_x(&f, c);
         frame_y(&f, c, value, count);
-        html_print(h, "<figure><h3>%s%s%s%s</h3>", c->title, c->unit[0] ? " <small>" : "", c->unit, c->unit[0] ? "</small>" : "");
+        html_print(h, "<figure><h3>%s%s%s%s</h3>", c->title, c->unit[0] ? " <small>" : "", c->unit,
+                   c->unit[0] ? "</small>" : "");
         write_legend(h, c);
-        html_print(h, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by step\">", WIDTH, HEIGHT, c->title);
+        html_print(h, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by step\">", WIDTH,
+                   HEIGHT, c->title);
         write_axes(h, c, &f);
-        html_print(h, "<svg x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" viewBox=\"%d %d %d %d\">", LEFT - 3, TOP - 3, WIDTH - LEFT - RIGHT + 6,
-                   HEIGHT - TOP - BOTTOM + 6, LEFT - 3, TOP - 3, WIDTH - LEFT - RIGHT + 6, HEIGHT - TOP - BOTTOM + 6);
+        html_print(h, "<svg x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" viewBox=\"%d %d %d %d\">", LEFT - 3, TOP - 3,
+                   WIDTH - LEFT - RIGHT + 6, HEIGHT - TOP - BOTTOM + 6, LEFT - 3, TOP - 3, WIDTH - LEFT - RIGHT + 6,
+                   HEIGHT - TOP - BOTTOM + 6);
         for (int i = 0; i < c->lines; i++)
             write_line(h, &f, &c->line[i]);
         html_raw(h, "</svg></svg><figcaption>");

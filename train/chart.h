@@ -1,4 +1,5 @@
-/* A line chart as inline SVG: colours come from the page's style (classes line-NAME), so that it follows light and dark. */
+/* A line chart as inline SVG: colours come from the page's style (classes line-NAME), so that it follows light and
+ * dark. */
 #ifndef MSD_TRAIN_CHART_H
 #define MSD_TRAIN_CHART_H
 

@@ -58,7 +58,8 @@ static void loss_tiles(html *h, report_data *d)
         if (isfinite(v->loss[i]) && (best < 0 || v->loss[i] < v->loss[best]))
             best = i;
     if (best >= 0)
-        tile(h, arena_print(&d->memory, "least validation loss, at step %.0f", v->step[best]), arena_print(&d->memory, "%.4f", v->loss[best]));
+        tile(h, arena_print(&d->memory, "least validation loss, at step %.0f", v->step[best]),
+             arena_print(&d->memory, "%.4f", v->loss[best]));
 }
 
 static void tiles(html *h, report_data *d)
@@ -73,8 +74,9 @@ static void tiles(html *h, report_data *d)
         tile(h, "pictures a second, median", arena_print(&d->memory, "%.3g", median(s->images_per_second, s->count)));
         tile(h, "waiting for samples, median", arena_print(&d->memory, "%.2g %%", 100 * median(s->wait, s->count)));
         tile(h, "in steps", text_duration(text, s->seconds));
-        tile(h, "skipped steps", arena_print(&d->memory, "%s%" PRId64 "%s", s->skipped ? "<span class=\"warn\">" : "", s->skipped,
-                                             s->skipped ? "</span>" : ""));
+        tile(h, "skipped steps",
+             arena_print(&d->memory, "%s%" PRId64 "%s", s->skipped ? "<span class=\"warn\">" : "", s->skipped,
+                         s->skipped ? "</span>" : ""));
     }
     tile(h, d->checkpoints == 1 ? "checkpoint" : "checkpoints", arena_print(&d->memory, "%d", d->checkpoints));
     html_raw(h, "</div>\n");
@@ -87,7 +89,8 @@ static void checkpoints(html *h, const report_data *d)
     char text[32];
     if (!d->checkpoints)
         return;
-    html_raw(h, "<section><h2>Checkpoints</h2><div class=\"card wide\"><table><tr><th>step</th><th>size</th><th>averaged weights</th></tr>\n");
+    html_raw(h, "<section><h2>Checkpoints</h2><div class=\"card "
+                "wide\"><table><tr><th>step</th><th>size</th><th>averaged weights</th></tr>\n");
     for (int i = 0; i < d->checkpoints; i++) {
         const report_checkpoint *c = &d->checkpoint[i];
         html_print(h, "<tr><td>%" PRId64 "</td><td>%s</td><td>%s</td>%s</tr>\n", c->step, text_bytes(text, c->bytes),
@@ -100,7 +103,9 @@ static void config(html *h, const report_data *d)
 {
     if (!d->config_text)
         return;
-    html_raw(h, "<section><h2>Config</h2><div class=\"card\"><details><summary>config.yaml, with every default</summary><pre>");
+    html_raw(
+        h,
+        "<section><h2>Config</h2><div class=\"card\"><details><summary>config.yaml, with every default</summary><pre>");
     html_text(h, d->config_text);
     html_raw(h, "</pre></details></div></section>\n");
 }
@@ -121,7 +126,8 @@ static void notes(html *h, const report_data *d)
 static void page(html *h, report_data *d)
 {
     const char *name = name_of(&d->memory, d->run);
-    html_raw(h, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+    html_raw(h, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+                "content=\"width=device-width, initial-scale=1\">"
                 "<title>");
     html_text(h, name);
     html_raw(h, " &middot; msd report</title><style>\n");
@@ -130,8 +136,8 @@ static void page(html *h, report_data *d)
     html_text(h, name);
     html_raw(h, "</h1><p class=\"soft\">");
     if (d->config) {
-        html_print(h, "MS-Diffusion adapter, %" PRId64 " pixels, batch %" PRId64 " &times; %" PRId64 ", base model ", d->config->data.resolution,
-                   d->config->train.batch_size, d->config->train.accumulation);
+        html_print(h, "MS-Diffusion adapter, %" PRId64 " pixels, batch %" PRId64 " &times; %" PRId64 ", base model ",
+                   d->config->data.resolution, d->config->train.batch_size, d->config->train.accumulation);
         html_text(h, name_of(&d->memory, d->config->model.base));
     }
     html_raw(h, "</p>\n");
@@ -142,7 +148,8 @@ static void page(html *h, report_data *d)
     checkpoints(h, d);
     config(h, d);
     notes(h, d);
-    html_raw(h, "<footer>Made by msd " MSD_VERSION " from the files of the run folder.</footer>\n</main></body></html>\n");
+    html_raw(h,
+             "<footer>Made by msd " MSD_VERSION " from the files of the run folder.</footer>\n</main></body></html>\n");
 }
 
 static err publish(const char *path, const html *h)

@@ -16,9 +16,14 @@ static void single(html *h, const report_steps *s, const double *y, chart c)
 
 static void loss(html *h, const report_steps *s)
 {
-    chart_line lines[] = {{"of each step", "faint", s->step, s->loss, s->count}, {"running average", "main", s->step, s->average, s->count}};
-    chart_write(h, &(chart){.title = "Loss", .unit = "mean squared error", .line = lines, .lines = 2,
-                            .caption = "Mean over the samples of a step; the average weighs each new step with 5&nbsp;%."});
+    chart_line lines[] = {{"of each step", "faint", s->step, s->loss, s->count},
+                          {"running average", "main", s->step, s->average, s->count}};
+    chart_write(
+        h, &(chart){.title = "Loss",
+                    .unit = "mean squared error",
+                    .line = lines,
+                    .lines = 2,
+                    .caption = "Mean over the samples of a step; the average weighs each new step with 5&nbsp;%."});
 }
 
 static void validation(html *h, const report_validations *v)
@@ -33,8 +38,13 @@ static void validation(html *h, const report_validations *v)
         lines[i] = (chart_line){name[i], style[i], v->step, v->bin[i], v->count};
     }
     lines[VALIDATION_BINS] = (chart_line){"all", "mean", v->step, v->loss, v->count};
-    snprintf(caption, sizeof caption, "%" PRId64 " held-out samples with fixed timesteps and noise, by timestep; 0 is nearly without noise.", v->samples);
-    chart_write(h, &(chart){.title = "Validation loss", .unit = "mean squared error", .line = lines, .lines = VALIDATION_BINS + 1,
+    snprintf(caption, sizeof caption,
+             "%" PRId64 " held-out samples with fixed timesteps and noise, by timestep; 0 is nearly without noise.",
+             v->samples);
+    chart_write(h, &(chart){.title = "Validation loss",
+                            .unit = "mean squared error",
+                            .line = lines,
+                            .lines = VALIDATION_BINS + 1,
                             .caption = caption});
 }
 
@@ -43,7 +53,8 @@ static void validation_table(html *h, const report_validations *v)
     enum { ROWS = 20 };
     if (!v->count)
         return;
-    html_raw(h, "<details><summary>Validation losses as numbers</summary><div class=\"wide\"><table><tr><th>step</th><th>all</th>");
+    html_raw(h, "<details><summary>Validation losses as numbers</summary><div "
+                "class=\"wide\"><table><tr><th>step</th><th>all</th>");
     for (int i = 0; i < VALIDATION_BINS; i++)
         html_print(h, "<th>%" PRId64 "&ndash;%" PRId64 "</th>", v->edge[i], v->edge[i + 1] - 1);
     html_raw(h, "</tr>");
@@ -67,11 +78,19 @@ void report_curves(html *h, const report_data *d)
     validation(h, &d->validations);
     single(h, s, s->grad_norm, (chart){.title = "Gradient norm", .unit = "before clipping", .from_zero = true,
                                        .caption = "Of all trained tensors together."});
-    single(h, s, s->lr, (chart){.title = "Learning rate", .unit = "", .from_zero = true, .caption = "As the schedule gives it, by optimizer step."});
+    single(h, s, s->lr,
+           (chart){.title = "Learning rate",
+                   .unit = "",
+                   .from_zero = true,
+                   .caption = "As the schedule gives it, by optimizer step."});
     single(h, s, s->images_per_second, (chart){.title = "Speed", .unit = "pictures a second", .from_zero = true,
                                                .caption = "Samples of a step by its wall time."});
-    single(h, s, s->wait, (chart){.title = "Waiting for samples", .unit = "share of the step", .from_zero = true, .percent = true,
-                                  .caption = "Time in which the device waits for pictures to be read and decoded."});
+    single(h, s, s->wait,
+           (chart){.title = "Waiting for samples",
+                   .unit = "share of the step",
+                   .from_zero = true,
+                   .percent = true,
+                   .caption = "Time in which the device waits for pictures to be read and decoded."});
     html_raw(h, "</div>\n");
     validation_table(h, &d->validations);
     html_raw(h, "</section>\n");

@@ -43,7 +43,8 @@ static double number(const json_t *object, const char *key)
 static void take_validation(report_validations *v, const json_t *said, double step)
 {
     const json_t *edges = json_object_get(said, "timesteps"), *bins = json_object_get(said, "bins");
-    if (!json_is_object(said) || json_array_size(edges) != VALIDATION_BINS + 1 || json_array_size(bins) != VALIDATION_BINS)
+    if (!json_is_object(said) || json_array_size(edges) != VALIDATION_BINS + 1 ||
+        json_array_size(bins) != VALIDATION_BINS)
         return;
     int64_t at = v->count++;
     v->step[at] = step;
@@ -69,7 +70,9 @@ static void take_step(report_data *d, const json_t *line)
     s->lr[at] = number(line, "lr");
     s->images_per_second[at] = number(line, "images_per_second");
     s->wait[at] = number(line, "wait") / seconds;
-    s->average[at] = !isfinite(s->loss[at]) ? before : isfinite(before) ? 0.95 * before + 0.05 * s->loss[at] : s->loss[at];
+    s->average[at] = !isfinite(s->loss[at]) ? before
+                     : isfinite(before)     ? 0.95 * before + 0.05 * s->loss[at]
+                                            : s->loss[at];
     s->seconds += isfinite(seconds) ? seconds : 0;
     s->skipped = json_integer_value(json_object_get(line, "skipped"));
     take_validation(&d->validations, json_object_get(line, "validation"), s->step[at]);
@@ -79,7 +82,8 @@ static void make_room(report_data *d, int64_t lines)
 {
     report_steps *s = &d->steps;
     report_validations *v = &d->validations;
-    double **arrays[] = {&s->step, &s->loss, &s->average, &s->grad_norm, &s->lr, &s->wait, &s->images_per_second, &v->step, &v->loss};
+    double **arrays[] = {&s->step, &s->loss, &s->average, &s->grad_norm, &s->lr, &s->wait, &s->images_per_second,
+                         &v->step, &v->loss};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         *arrays[i] = ARENA_ARRAY(&d->memory, double, lines + 1);
     for (int i = 0; i < VALIDATION_BINS; i++)
@@ -176,7 +180,8 @@ static int by_step(const void *a, const void *b)
 }
 
 /* Calls `take` with every name in a folder; a folder that is not there has none. */
-static void each_name(report_data *d, const char *folder, void (*take)(report_data *d, const char *folder, const char *name))
+static void each_name(report_data *d, const char *folder,
+                      void (*take)(report_data *d, const char *folder, const char *name))
 {
     DIR *open = opendir(folder);
     for (struct dirent *e; open && (e = readdir(open));)
@@ -190,7 +195,8 @@ static void take_picture(report_data *d, const char *folder, const char *name)
     int64_t step;
     int job, number = 0, end = 0;
     bool one = sscanf(name, "step-%" SCNd64 "_%d.png%n", &step, &job, &end) == 2 && end && !name[end];
-    bool first = !one && sscanf(name, "step-%" SCNd64 "_%d_%d.png%n", &step, &job, &number, &end) == 3 && end && !name[end];
+    bool first =
+        !one && sscanf(name, "step-%" SCNd64 "_%d_%d.png%n", &step, &job, &number, &end) == 3 && end && !name[end];
     if ((!one && !(first && number == 0)) || step < 0 || job < 0)
         return;
     if ((d->pictures & (d->pictures - 1)) == 0) {
@@ -210,7 +216,8 @@ static uint64_t bytes_of(const char *path)
 
 static void take_checkpoint(report_data *d, const char *folder, const char *name)
 {
-    static const char *const files[] = {"adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "config.yaml", "manifest.json"};
+    static const char *const files[] = {"adapter.safetensors", "optimizer.safetensors", "ema.safetensors",
+                                        "config.yaml", "manifest.json"};
     report_checkpoint c = {0};
     int end = 0;
     if (sscanf(name, "step-%" SCNd64 "%n", &c.step, &end) != 1 || name[end] || c.step < 0)

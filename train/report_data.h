@@ -49,8 +49,8 @@ typedef struct report_data {
     int                 notes;
 } report_data;
 
-/* E_IO, E_USAGE when there is no such folder, or it is no run folder: neither log.jsonl nor config.yaml in it. To be freed in
- * every case. */
+/* E_IO, E_USAGE when there is no such folder, or it is no run folder: neither log.jsonl nor config.yaml in it. To be
+ * freed in every case. */
 err  report_data_read(report_data *out, const char *run);
 void report_data_free(report_data *d);
 void report_data_note(report_data *d, const char *format, ...) __attribute__((format(printf, 2, 3)));

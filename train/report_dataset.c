@@ -150,7 +150,8 @@ void report_dataset(html *h, report_data *d)
     if (!d->dataset.count)
         return;
     count_all(&s, d);
-    html_print(h, "<section><h2>Dataset</h2><p class=\"soft\">%" PRId64 " samples, %" PRId64 " subjects, of ", d->dataset.count, s.subjects);
+    html_print(h, "<section><h2>Dataset</h2><p class=\"soft\">%" PRId64 " samples, %" PRId64 " subjects, of ",
+               d->dataset.count, s.subjects);
     html_text(h, d->dataset.path);
     html_raw(h, ", as it is now.");
     if (s.probed + s.unreadable < d->dataset.count)

@@ -19,7 +19,8 @@ static const char *prompt_of(report_data *d, int wanted)
     size_t size = 0;
     const char *found = NULL;
     int job = 0;
-    if (!d->config || !d->config->output.samples || file_read(&text, &size, d->config->output.samples, JOBS_LIMIT) != OK)
+    if (!d->config || !d->config->output.samples ||
+        file_read(&text, &size, d->config->output.samples, JOBS_LIMIT) != OK)
         return NULL;
     for (char *at = text, *stop; at < text + size && !found; at = stop + 1) {
         stop = memchr(at, '\n', (size_t)(text + size - at));
@@ -61,7 +62,9 @@ static void write_picture(html *h, report_data *d, const report_picture *p)
         report_data_note(d, "a sample is left out: %s", err_message());
         return;
     }
-    html_print(h, "<div><img width=\"%d\" height=\"%d\" style=\"height:auto\" alt=\"sample %d at step %" PRId64 "\" src=\"data:image/png;base64,",
+    html_print(h,
+               "<div><img width=\"%d\" height=\"%d\" style=\"height:auto\" alt=\"sample %d at step %" PRId64
+               "\" src=\"data:image/png;base64,",
                width, height, p->job, p->step);
     html_base64(h, bytes, size);
     html_print(h, "\"><span>step %" PRId64 "</span></div>\n", p->step);
@@ -87,7 +90,8 @@ void report_pictures(html *h, report_data *d)
 {
     if (!d->pictures)
         return;
-    html_raw(h, "<section><h2>Samples over time</h2><p class=\"soft\">As <code>msd generate</code> draws them from the weights of that step");
+    html_raw(h, "<section><h2>Samples over time</h2><p class=\"soft\">As <code>msd generate</code> draws them from the "
+                "weights of that step");
     html_raw(h, d->config && d->config->train.ema > 0 ? ", averaged" : "");
     html_raw(h, "; scaled down, the whole pictures lie in samples/.</p>\n");
     for (int first = 0, end; first < d->pictures; first = end) {

@@ -64,7 +64,8 @@ static err open_pipeline(pipeline **out, sampling *s, const char *hash)
     run *r = s->r;
     pipeline_files files = {.model = r->config->model.base, .image_encoder = r->config->model.image_encoder,
                             .type = parameters_type(r->config)};
-    pipeline_networks networks = {.unet = &r->unet, .adapter = run_adapter(r), .encoders = r->encoders, .adapter_hash = hash};
+    pipeline_networks networks = {
+        .unet = &r->unet, .adapter = run_adapter(r), .encoders = r->encoders, .adapter_hash = hash};
     return pipeline_open_with(out, r->dev, &files, &networks, &s->log);
 }
 
@@ -118,7 +119,8 @@ static err read_jobs(sampling *s)
     }
     free(text);
     if (e == OK && !s->jobs)
-        e = err_set(E_CONFIG, "%s: no jobs in it; give one JSON object a line, e.g. {\"prompt\": \"a dog\", \"seed\": 1}", path);
+        e = err_set(E_CONFIG,
+                    "%s: no jobs in it; give one JSON object a line, e.g. {\"prompt\": \"a dog\", \"seed\": 1}", path);
     return e;
 }
 

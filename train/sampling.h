@@ -1,6 +1,6 @@
-/* Pictures drawn while training: jobs of output.samples by infer's own pipeline with the run's own networks, so that each
- * file is, byte for byte, what `msd generate` gives from the checkpoint of that step (with train.ema: from the averaged
- * weights that `msd export --ema` gives). */
+/* Pictures drawn while training: jobs of output.samples by infer's own pipeline with the run's own networks, so that
+ * each file is, byte for byte, what `msd generate` gives from the checkpoint of that step (with train.ema: from the
+ * averaged weights that `msd export --ema` gives). */
 #ifndef MSD_TRAIN_SAMPLING_H
 #define MSD_TRAIN_SAMPLING_H
 
@@ -15,9 +15,9 @@ void sampling_close(sampling *s); /* NULL is fine */
 
 typedef void (*sampling_told)(void *user, int job, const char *path); /* a picture that was written */
 
-/* RUN/samples/step-NNNNNN_NN.png of every job, for the run's step; batch_count > 1 appends _0, _1 .... Where the run holds no
- * encoders they are opened and closed here. Afterwards every weight is as before. Stops between jobs when the run is
- * interrupted. *restored false: the weights could not be put back, the run must end. */
+/* RUN/samples/step-NNNNNN_NN.png of every job, for the run's step; batch_count > 1 appends _0, _1 .... Where the run
+ * holds no encoders they are opened and closed here. Afterwards every weight is as before. Stops between jobs when the
+ * run is interrupted. *restored false: the weights could not be put back, the run must end. */
 err sampling_draw(bool *restored, sampling *s, sampling_told told, void *user);
 
 #endif

@@ -52,8 +52,15 @@ static void take_sizes(validation *v)
 {
     const encoder_sizes *z = &v->source->sizes;
     int64_t S = v->r->config->data.max_subjects, plane = v->source->latent;
-    v->batch = (batch){.B = 1, .S = S, .C = z->latent_channels, .T = z->tokens, .X = z->text_width, .P = z->pooled_width,
-                       .L = z->picture_tokens, .D = z->picture_width, .E = z->phrase_width};
+    v->batch = (batch){.B = 1,
+                       .S = S,
+                       .C = z->latent_channels,
+                       .T = z->tokens,
+                       .X = z->text_width,
+                       .P = z->pooled_width,
+                       .L = z->picture_tokens,
+                       .D = z->picture_width,
+                       .E = z->phrase_width};
     batch *b = &v->batch;
     b->latents = floats(v, plane);
     b->noise = floats(v, plane);
@@ -146,7 +153,8 @@ static err encode_sample(validation *v, int64_t i)
 
 static draw_key key_of(const validation *v, draw_purpose purpose, int bin, int64_t i)
 {
-    return (draw_key){.seed = (uint64_t)v->r->config->train.seed, .purpose = purpose, .step = (uint64_t)bin, .sample = (uint64_t)i};
+    return (draw_key){
+        .seed = (uint64_t)v->r->config->train.seed, .purpose = purpose, .step = (uint64_t)bin, .sample = (uint64_t)i};
 }
 
 static void draw(validation *v, int bin, int64_t i, const int64_t edge[VALIDATION_BINS + 1])

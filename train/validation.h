@@ -1,6 +1,6 @@
-/* Loss on a held-out list while training. Every sample is asked once in each of equal bins of timesteps; timestep, noise and
- * the VAE's draw are pure functions of (train.seed, bin, place in the list), so that two validations differ by the weights
- * alone. No drops, centre crops, each sample alone; plain squared error whatever train.min_snr says. */
+/* Loss on a held-out list while training. Every sample is asked once in each of equal bins of timesteps; timestep,
+ * noise and the VAE's draw are pure functions of (train.seed, bin, place in the list), so that two validations differ
+ * by the weights alone. No drops, centre crops, each sample alone; plain squared error whatever train.min_snr says. */
 #ifndef MSD_TRAIN_VALIDATION_H
 #define MSD_TRAIN_VALIDATION_H
 

@@ -62,8 +62,8 @@ void watch_validate(watch *w, step_record *s)
     if (e != OK)
         log_warning(r->log, "step %" PRId64 ": validation: %s; training goes on", r->step, err_message());
     else if (s->validation.samples)
-        log_info(r->log, "step %" PRId64 ": validation loss %.5f of %" PRId64 " samples in %.1f s", r->step, s->validation.mean,
-                 s->validation.samples, clock_seconds() - started);
+        log_info(r->log, "step %" PRId64 ": validation loss %.5f of %" PRId64 " samples in %.1f s", r->step,
+                 s->validation.mean, s->validation.samples, clock_seconds() - started);
 }
 
 /* ---- events ---- */
@@ -84,7 +84,8 @@ void watch_record(watch *w, const step_record *s, double mean)
     if (v->samples) {
         scalar[count++] = (tfevents_scalar){"validation/loss", v->mean};
         for (int i = 0; i < VALIDATION_BINS; i++) {
-            snprintf(tag[i], sizeof tag[i], "validation/timesteps_%03" PRId64 "-%03" PRId64, v->edge[i], v->edge[i + 1] - 1);
+            snprintf(tag[i], sizeof tag[i], "validation/timesteps_%03" PRId64 "-%03" PRId64, v->edge[i],
+                     v->edge[i + 1] - 1);
             scalar[count++] = (tfevents_scalar){tag[i], v->bin[i]};
         }
     }

@@ -1,5 +1,5 @@
-/* What a run shows of itself beside its log: TensorBoard's events, losses on a held-out list, pictures. None of it changes
- * a bit of the training, and a failure of it is a warning: it never ends a run. */
+/* What a run shows of itself beside its log: TensorBoard's events, losses on a held-out list, pictures. None of it
+ * changes a bit of the training, and a failure of it is a warning: it never ends a run. */
 #ifndef MSD_TRAIN_WATCH_H
 #define MSD_TRAIN_WATCH_H
 
@@ -15,7 +15,8 @@ typedef struct watch {
     sampling   *sampling;
 } watch;
 
-/* Whether lists and jobs can be used is said here: E_CONFIG, E_USAGE, E_DATASET, E_CACHE. To be closed in every case. */
+/* Whether lists and jobs can be used is said here: E_CONFIG, E_USAGE, E_DATASET, E_CACHE. To be closed in every case.
+ */
 err  watch_open(watch *w, run *r);
 void watch_close(watch *w);
 

@@ -1,5 +1,5 @@
-/* The report's parts: text that cannot break out of the page, ticks, lines with gaps and outliers, and what is read of a run
- * folder with damaged files. */
+/* The report's parts: text that cannot break out of the page, ticks, lines with gaps and outliers, and what is read of
+ * a run folder with damaged files. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +35,8 @@ static void strangers_text(void **state)
 static void base64(void **state)
 {
     (void)state;
-    static const char *const pair[][2] = {{"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const pair[][2] = {
+        {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         html h = {0};
         html_base64(&h, (const uint8_t *)pair[i][0], strlen(pair[i][0]));
@@ -134,7 +135,8 @@ static void a_damaged_run(void **state)
         "{\"step\": 2, \"loss\": null, \"seconds\": 2, \"skipped\": 1, \"validation\": {\"loss\": 3, \"samples\": 4, "
         "\"timesteps\": [0, 1, 2, 3, 4], \"bins\": [1, 2, 3, null]}}\n"
         "{\"step\": 2, \"loss\": 9}\nnonsense\n"
-        "{\"step\": 3, \"loss\": 1, \"skipped\": 1, \"validation\": {\"timesteps\": [], \"bins\": 7}}\n{\"step\": 4, \"lo");
+        "{\"step\": 3, \"loss\": 1, \"skipped\": 1, \"validation\": {\"timesteps\": [], \"bins\": 7}}\n{\"step\": 4, "
+        "\"lo");
     put(MSD_TEST_TMP "/report/config.yaml", "model: 7\n");
     put(MSD_TEST_TMP "/report/samples/step-000010_01.png", "x");
     put(MSD_TEST_TMP "/report/samples/step-000002_01.png", "x");

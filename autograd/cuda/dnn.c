@@ -1,0 +1,267 @@
+#include "autograd/cuda/dnn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_VIRTUAL = 1000, MOST_ENGINES = 32 };
+
+void dnn_open(dnn_graph *g, cudnnHandle_t handle, bool exact)
+{
+    *g = (dnn_graph){.handle = handle, .exact = exact, .next = FIRST_VIRTUAL, .status = CUDNN_STATUS_SUCCESS};
+}
+
+static void keep(dnn_graph *g, cudnnStatus_t status, const char *call)
+{
+    if (g->status == CUDNN_STATUS_SUCCESS && status != CUDNN_STATUS_SUCCESS) {
+        g->status = status;
+        g->failed = call;
+    }
+}
+
+/* ---- descriptors ---- */
+
+descriptor dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type)
+{
+    descriptor d = NULL;
+    CHECK(g->owns < DNN_MOST_DESCRIPTORS, "a graph of more than %d descriptors", g->owns);
+    if (g->status != CUDNN_STATUS_SUCCESS)
+        return NULL;
+    keep(g, cudnnBackendCreateDescriptor(type, &d), "cudnnBackendCreateDescriptor");
+    if (d)
+        g->owned[g->owns++] = d;
+    return d;
+}
+
+void dnn_set(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
+             const void *values)
+{
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        keep(g, cudnnBackendSetAttribute(d, name, type, count, values), "cudnnBackendSetAttribute");
+}
+
+void dnn_link(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, descriptor other)
+{
+    dnn_set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &other);
+}
+
+descriptor dnn_finish(dnn_graph *g, descriptor d)
+{
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        keep(g, cudnnBackendFinalize(d), "cudnnBackendFinalize");
+    return d;
+}
+
+void dnn_operation(dnn_graph *g, descriptor d)
+{
+    CHECK(g->operations < DNN_MOST_OPERATIONS, "a graph of more than %d operations", g->operations);
+    g->operation[g->operations++] = dnn_finish(g, d);
+}
+
+descriptor dnn_tensor(dnn_graph *g, int64_t id, const dnn_shape *shape, cudnnDataType_t type, dnn_place place)
+{
+    const int64_t alignment = 16;
+    const bool    yes = true;
+    descriptor d = dnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    dnn_set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    dnn_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, DNN_DIMS, shape->dim);
+    dnn_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, DNN_DIMS, shape->stride);
+    dnn_set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
+    dnn_set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
+    if (place == DNN_VIRTUAL)
+        dnn_set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &yes);
+    if (place == DNN_NUMBER)
+        dnn_set(g, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes);
+    return dnn_finish(g, d);
+}
+
+descriptor dnn_between(dnn_graph *g, const dnn_shape *shape, cudnnDataType_t type)
+{
+    return dnn_tensor(g, g->next++, shape, type, DNN_VIRTUAL);
+}
+
+descriptor dnn_number(dnn_graph *g, int64_t id)
+{
+    return dnn_tensor(g, id, &(dnn_shape){{1, 1, 1, 1}, {1, 1, 1, 1}}, CUDNN_DATA_FLOAT, DNN_NUMBER);
+}
+
+/* ---- operations; all compute in f32 ---- */
+
+void dnn_pointwise(dnn_graph *g, descriptor y, cudnnPointwiseMode_t mode, descriptor x, descriptor b)
+{
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    descriptor how = dnn_make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    dnn_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    dnn_set(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    dnn_finish(g, how);
+    descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    if (b)
+        dnn_link(g, d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    dnn_operation(g, d);
+}
+
+void dnn_matmul(dnn_graph *g, descriptor c, descriptor a, descriptor b)
+{
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    descriptor how = dnn_make(g, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
+    dnn_set(g, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    dnn_finish(g, how);
+    descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_MATMUL_DESC, how);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_MATMUL_ADESC, a);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_MATMUL_BDESC, b);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_MATMUL_CDESC, c);
+    dnn_operation(g, d);
+}
+
+void dnn_sum(dnn_graph *g, descriptor y, descriptor x)
+{
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const cudnnReduceTensorOp_t add = CUDNN_REDUCE_TENSOR_ADD;
+    descriptor how = dnn_make(g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
+    dnn_set(g, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &add);
+    dnn_set(g, how, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    dnn_finish(g, how);
+    descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, x);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, y);
+    dnn_operation(g, d);
+}
+
+void dnn_reshape(dnn_graph *g, descriptor y, descriptor x)
+{
+    descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, x);
+    dnn_link(g, d, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, y);
+    dnn_operation(g, d);
+}
+
+/* ---- plans ---- */
+
+static void destroy(descriptor *list, int count)
+{
+    while (count-- > 0)
+        if (list[count])
+            cudnnBackendDestroyDescriptor(list[count]);
+}
+
+void dnn_plan_close(void *plan)
+{
+    dnn_plan *p = plan;
+    if (p->plan)
+        cudnnBackendDestroyDescriptor(p->plan);
+    destroy(p->owned, p->owns);
+    free(p);
+}
+
+/* Whether an engine gives the same bits twice, and in f32 those of f32. */
+static bool engine_fits(const dnn_graph *g, descriptor configuration)
+{
+    cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    descriptor engine = NULL;
+    int64_t    count = 0;
+    bool       fits = true;
+    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
+        return false;
+    cudnnStatus_t status = cudnnBackendGetAttribute(configuration, CUDNN_ATTR_ENGINECFG_ENGINE,
+                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &engine);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                          CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, note);
+    for (int64_t i = 0; status == CUDNN_STATUS_SUCCESS && i < count && i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; i++) {
+        bool fewer_bits = note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+                          note[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
+        fits = fits && note[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC && !(g->exact && fewer_bits);
+    }
+    cudnnBackendDestroyDescriptor(engine);
+    return fits && status == CUDNN_STATUS_SUCCESS;
+}
+
+/* The configuration as a finished plan, or NULL where the engine cannot. */
+static descriptor plan_of(const dnn_graph *g, descriptor configuration)
+{
+    descriptor plan = NULL;
+    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) != CUDNN_STATUS_SUCCESS)
+        return NULL;
+    cudnnStatus_t status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                          &configuration);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendFinalize(plan);
+    if (status == CUDNN_STATUS_SUCCESS)
+        return plan;
+    cudnnBackendDestroyDescriptor(plan);
+    return NULL;
+}
+
+/* The engines that the heuristics propose, as descriptors that g owns; their number. 0 for an unsupported graph. */
+static int64_t engines_of(dnn_graph *g, descriptor *configuration)
+{
+    const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
+    int64_t    operations = g->operations, found = 0;
+    descriptor whole = dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, operations, g->operation);
+    dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
+    dnn_finish(g, whole);
+    descriptor heuristics = dnn_make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    dnn_link(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, whole);
+    dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    dnn_finish(g, heuristics);
+    for (int i = 0; i < MOST_ENGINES; i++)
+        configuration[i] = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        keep(g, cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                         MOST_ENGINES, &found, configuration), "cudnnBackendGetAttribute");
+    return g->status == CUDNN_STATUS_SUCCESS ? found : 0;
+}
+
+err dnn_make_plan(dnn_plan **out, dnn_graph *g)
+{
+    descriptor configuration[MOST_ENGINES], plan = NULL;
+    int64_t    engines = engines_of(g, configuration), bytes = 0, count = 0;
+    *out = NULL;
+    for (int64_t i = 0; i < engines && i < MOST_ENGINES && !plan; i++)
+        if (engine_fits(g, configuration[i]))
+            plan = plan_of(g, configuration[i]);
+    if (!plan) {
+        destroy(g->owned, g->owns);
+        bool refused = g->status == CUDNN_STATUS_SUCCESS || g->status == CUDNN_STATUS_BAD_PARAM ||
+                       g->status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000;
+        return refused ? OK : cuda_dnn_failed(g->status, g->failed);
+    }
+    cudnnStatus_t status = cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
+                                                    &count, &bytes);
+    dnn_plan *made = heap_get(sizeof *made);
+    *made = (dnn_plan){.owns = g->owns, .plan = plan, .workspace = (size_t)bytes};
+    memcpy(made->owned, g->owned, (size_t)g->owns * sizeof *g->owned);
+    if (status != CUDNN_STATUS_SUCCESS) {
+        dnn_plan_close(made);
+        return cuda_dnn_failed(status, "cudnnBackendGetAttribute");
+    }
+    *out = made;
+    return OK;
+}
+
+err dnn_run(cudnnHandle_t handle, const dnn_plan *plan, const int64_t *ids, void *const *pointers, int count,
+            void *workspace)
+{
+    descriptor pack = NULL;
+    cudnnStatus_t status = cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendFinalize(pack);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnBackendExecute(handle, plan->plan, pack);
+    if (pack)
+        cudnnBackendDestroyDescriptor(pack);
+    return status == CUDNN_STATUS_SUCCESS ? OK : cuda_dnn_failed(status, "cudnnBackendExecute");
+}

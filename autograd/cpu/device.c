@@ -64,6 +64,8 @@ static const primitives cpu_dry = {
     .layer_norm_dx = cpu_layer_norm_dx,
     .attention = cpu_attention,
     .attention_backward = cpu_attention_backward,
+    .multi_subject_attention = cpu_multi_subject_attention,
+    .multi_subject_attention_backward = cpu_multi_subject_attention_backward,
     .mse = cpu_mse,
     .sum_squares = cpu_sum_squares,
 };

@@ -3,12 +3,8 @@
  *     p = softmax over the union of q k^T / sqrt(D),   y = base + sum over subjects s of c_s p_s v_s
  * with c_s the subject's scale. Queries that no subject covers cost nothing: the covered ones are
  * gathered, and only they are multiplied. */
-#include <math.h>
-#include <string.h>
-
-#include "autograd/cpu/cpu.h"
+#include "autograd/cpu/attention_parts.h"
 #include "autograd/cpu/softmax.h"
-#include "autograd/cpu/tile.h"
 #include "autograd/cpu/widened.h"
 
 enum { QUERIES = 64 };
@@ -24,11 +20,6 @@ typedef struct subjects_call {
     float        *scratch;
     int64_t       floats;
 } subjects_call;
-
-static inline int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 static inline bool covers(const subjects_call *c, int64_t a, int64_t subject, int64_t query)
 {
@@ -71,7 +62,7 @@ static err open_call(device *d, subjects_call *c)
         close_call(d, c);
         return e;
     }
-    for (int64_t a = 0; a < c->samples; a++) {
+    for (int64_t a = 0; a < (d->dataless ? 0 : c->samples); a++) {
         int32_t *list = c->covered + a * c->queries, count = 0;
         for (int64_t t = 0; t < c->queries; t++) {
             bool any = false;
@@ -98,7 +89,7 @@ static subjects_tile tile_open(const subjects_call *c, float *scratch, int64_t a
 {
     int64_t count = c->covered[c->samples * c->queries + a], columns = c->subjects * c->tokens;
     subjects_tile w = {.c = c, .a = a, .h = h, .columns = columns};
-    w.rows = least(QUERIES, count - from);
+    w.rows = attention_least(QUERIES, count - from);
     w.query = c->covered + a * c->queries + from;
     w.p = scratch;
     w.dp = w.p + QUERIES * columns;
@@ -110,18 +101,19 @@ static subjects_tile tile_open(const subjects_call *c, float *scratch, int64_t a
 
 static void gather(float *to, const subjects_tile *w, const tensor *from)
 {
-    head_rows x = head_rows_of(from, w->a, w->h);
+    head_view x = head_view_of(from, w->a, w->h);
     for (int64_t r = 0; r < w->rows; r++)
-        memcpy(to + r * w->c->size, row_at(x, w->query[r]), (size_t)w->c->size * sizeof(float));
+        for (int64_t i = 0; i < w->c->size; i++)
+            to[r * w->c->size + i] = cpu_get(head_at(x, w->query[r]), i, x.bf16);
 }
 
 static void scatter_add(tensor *to, const subjects_tile *w, const float *from)
 {
-    head_rows x = head_rows_of(to, w->a, w->h);
+    head_view x = head_view_of(to, w->a, w->h);
     for (int64_t r = 0; r < w->rows; r++) {
-        float *row = row_at(x, w->query[r]);
+        void *row = head_at(x, w->query[r]);
         for (int64_t i = 0; i < w->c->size; i++)
-            row[i] += from[r * w->c->size + i];
+            cpu_put(row, i, cpu_get(row, i, x.bf16) + from[r * w->c->size + i], x.bf16);
     }
 }
 
@@ -171,61 +163,58 @@ static void forward_tile(const subjects_tile *w)
 /* x (B,T,H,D) = from, or 0 where that is NULL */
 static void start_from(device *d, tensor *x, const tensor *from)
 {
-    int64_t queries = x->dim[1], heads = x->dim[2], size = x->dim[3];
+    int64_t queries = x->dim[1], heads = x->dim[2];
+    size_t  bytes = (size_t)x->dim[3] * dtype_bytes(x->type);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int64_t i = 0; i < x->dim[0] * queries; i++) {
         for (int64_t h = 0; h < heads; h++) {
-            float *row = row_at(head_rows_of(x, i / queries, h), i % queries);
+            void *row = head_at(head_view_of(x, i / queries, h), i % queries);
             if (from)
-                memmove(row, row_at(head_rows_of(from, i / queries, h), i % queries), (size_t)size * sizeof(float));
+                memmove(row, head_at(head_view_of(from, i / queries, h), i % queries), bytes);
             else
-                memset(row, 0, (size_t)size * sizeof(float));
+                memset(row, 0, bytes);
         }
     }
 }
 
-static err forward_bf16(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
-                        const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
+static void forward(device *d, const subjects_call *c, const tensor *base)
 {
-    widened w;
-    TRY(widened_open(&w, d, 30u, 5, (tensor *[]){y, (tensor *)base, (tensor *)q, (tensor *)k, (tensor *)v}));
-    err e = cpu_multi_subject_attention(d, w.at[0], lse, w.at[1], w.at[2], w.at[3], w.at[4], mask, subject_scales,
-                                        scale);
-    if (e == OK)
-        widened_store(&w, 0);
-    widened_close(&w);
-    return e;
-}
-
-err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
-                                const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
-{
-    bool bf16;
-    TRY(cpu_one_type_strided(&bf16, "multi_subject_attention", CPU_TENSORS(y, base, q, k, v)));
-    if (bf16)
-        return forward_bf16(d, y, lse, base, q, k, v, mask, subject_scales, scale);
-    TRY(tile_need_f32("multi_subject_attention", q));
-    TRY(tile_need_f32("multi_subject_attention", k));
-    TRY(tile_need_f32("multi_subject_attention", v));
-    subjects_call c = {.y = y, .lse = lse, .q = q, .k = k, .v = v, .mask = mask, .subject_scales = subject_scales,
-                       .scale = scale};
-    TRY(open_call(d, &c));
-    start_from(d, y, base);
-    if (lse)
-        memset(lse->data, 0, (size_t)tensor_count(lse) * sizeof(float)); /* of the uncovered queries */
-    int64_t tiles = (c.queries + QUERIES - 1) / QUERIES;
+    start_from(d, c->y, base);
+    if (c->lse)
+        memset(c->lse->data, 0, (size_t)tensor_count(c->lse) * sizeof(float)); /* of the uncovered queries */
+    int64_t tiles = (c->queries + QUERIES - 1) / QUERIES;
 #pragma omp parallel num_threads(d->threads)
     {
-        float *mine = tile_thread(c.scratch, c.floats);
+        float *mine = tile_thread(c->scratch, c->floats);
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < c.samples * c.heads * tiles; i++) {
-            subjects_tile w = tile_open(&c, mine, i / tiles / c.heads, i / tiles % c.heads, i % tiles * QUERIES);
+        for (int64_t i = 0; i < c->samples * c->heads * tiles; i++) {
+            subjects_tile w = tile_open(c, mine, i / tiles / c->heads, i / tiles % c->heads, i % tiles * QUERIES);
             if (w.rows > 0)
                 forward_tile(&w);
         }
     }
-    close_call(d, &c);
-    return OK;
+}
+
+/* The tokens' few keys and values are widened, and their gradients; queries and outputs tile by tile. */
+err cpu_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
+                                const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
+{
+    bool    bf16;
+    widened w;
+    TRY(cpu_one_type_strided(&bf16, "multi_subject_attention", CPU_TENSORS(y, base, q, k, v)));
+    attention_need_rows("multi_subject_attention", CPU_TENSORS(y, base, q, k, v));
+    if (bf16)
+        TRY(widened_open(&w, d, 3u, 2, (tensor *[]){(tensor *)k, (tensor *)v}));
+    subjects_call c = {.y = y, .lse = lse, .q = q, .k = bf16 ? w.at[0] : k, .v = bf16 ? w.at[1] : v, .mask = mask,
+                       .subject_scales = subject_scales, .scale = scale};
+    err e = open_call(d, &c);
+    if (e == OK && !d->dataless)
+        forward(d, &c, base);
+    if (e == OK)
+        close_call(d, &c);
+    if (bf16)
+        widened_close(&w);
+    return e;
 }
 
 /* From scores p and dp = dy v^T of one query: dp = dS and p = c_s p_s, both 0 where uncovered. */
@@ -297,19 +286,17 @@ static void backward_head(const subjects_call *c, float *scratch, int64_t a, int
     }
 }
 
-static err backward_bf16(device *d, const subjects_call *c, const tensor *lse, bool add_q)
+static void backward(device *d, const subjects_call *c, bool add_q)
 {
-    widened  w;
-    unsigned load = 0xfu | (add_q ? 0x10u : 0u) | (c->add_k ? 0x20u : 0u) | (c->add_v ? 0x40u : 0u);
-    TRY(widened_open(&w, d, load, 7,
-                     (tensor *[]){(tensor *)c->dy, (tensor *)c->q, (tensor *)c->k, (tensor *)c->v, c->dq, c->dk,
-                                  c->dv}));
-    err e = cpu_multi_subject_attention_backward(d, w.at[4], w.at[5], w.at[6], w.at[0], lse, w.at[1], w.at[2], w.at[3],
-                                                 c->mask, c->subject_scales, c->scale, add_q, c->add_k, c->add_v);
-    for (int i = 4; e == OK && i < 7; i++)
-        widened_store(&w, i);
-    widened_close(&w);
-    return e;
+    if (c->dq && !add_q)
+        start_from(d, c->dq, NULL);
+#pragma omp parallel num_threads(d->threads)
+    {
+        float *mine = tile_thread(c->scratch, c->floats);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < c->samples * c->heads; i++)
+            backward_head(c, mine, i / c->heads, i % c->heads);
+    }
 }
 
 err cpu_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy,
@@ -317,25 +304,25 @@ err cpu_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tens
                                          const tensor *mask, const tensor *subject_scales, float scale, bool add_q,
                                          bool add_k, bool add_v)
 {
-    bool bf16;
+    bool     bf16;
+    widened  w;
+    unsigned load = 3u | (add_k ? 4u : 0u) | (add_v ? 8u : 0u);
     TRY(cpu_one_type_strided(&bf16, "multi_subject_attention_backward", CPU_TENSORS(q, k, v, dy)));
-    subjects_call c = {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .kept_lse = lse->data, .q = q, .k = k, .v = v,
-                       .mask = mask, .subject_scales = subject_scales, .scale = scale, .add_k = add_k, .add_v = add_v};
+    attention_need_rows("multi_subject_attention_backward", CPU_TENSORS(q, k, v, dy, dq, dk, dv));
     if (bf16)
-        return backward_bf16(d, &c, lse, add_q);
-    TRY(tile_need_f32("multi_subject_attention_backward", q));
-    TRY(tile_need_f32("multi_subject_attention_backward", k));
-    TRY(tile_need_f32("multi_subject_attention_backward", v));
-    TRY(open_call(d, &c));
-    if (dq && !add_q)
-        start_from(d, dq, NULL);
-#pragma omp parallel num_threads(d->threads)
-    {
-        float *mine = tile_thread(c.scratch, c.floats);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < c.samples * c.heads; i++)
-            backward_head(&c, mine, i / c.heads, i % c.heads);
+        TRY(widened_open(&w, d, load, 4, (tensor *[]){(tensor *)k, (tensor *)v, dk, dv}));
+    subjects_call c = {.dq = dq, .dk = bf16 ? w.at[2] : dk, .dv = bf16 ? w.at[3] : dv, .dy = dy, .kept_lse = lse->data,
+                       .q = q, .k = bf16 ? w.at[0] : k, .v = bf16 ? w.at[1] : v, .mask = mask,
+                       .subject_scales = subject_scales, .scale = scale, .add_k = add_k, .add_v = add_v};
+    err e = open_call(d, &c);
+    if (e == OK && !d->dataless) {
+        backward(d, &c, add_q);
+        for (int i = 2; bf16 && i < 4; i++)
+            widened_store(&w, i);
     }
-    close_call(d, &c);
-    return OK;
+    if (e == OK)
+        close_call(d, &c);
+    if (bf16)
+        widened_close(&w);
+    return e;
 }

@@ -59,7 +59,7 @@ err widened_open(widened *w, device *d, unsigned load, int count, tensor *const 
         tensor_set_shape(&w->twin[i], t[i]->ndim, t[i]->dim);
         w->at[i] = &w->twin[i];
         next += tensor_count(t[i]);
-        if (load >> i & 1u)
+        if (load >> i & 1u && !d->dataless)
             copy_rows(w, i, false);
     }
     return OK;

@@ -236,10 +236,11 @@ template <class T> struct plain_fill {
     template <int W> __device__ void run(int64_t i) const
     {
         pack<T, W> p;
-        put(&p.at[0], type, 0, value);
+        uint32_t   bits = 0; /* little-endian: the element is its lowest bytes */
+        put(&bits, type, 0, value);
 #pragma unroll
-        for (int j = 1; j < W; j++)
-            p.at[j] = p.at[0];
+        for (int j = 0; j < W; j++)
+            p.at[j] = (T)bits;
         *reinterpret_cast<pack<T, W> *>(y + places_of(walk, i).to) = p;
     }
 };

@@ -4,6 +4,7 @@
 #define MSD_AUTOGRAD_CUDA_ELEMENT_CUH
 
 #include <cuda_bf16.h>
+#include <cuda_runtime.h>
 
 typedef __nv_bfloat16 bfloat;
 

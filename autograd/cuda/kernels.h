@@ -171,14 +171,14 @@ cudaError_t cuda_attention_backward_launch(cuda_heads dq, cuda_heads dk, cuda_he
                                            cuda_heads q, cuda_heads k, cuda_heads v, const cuda_attention_shape *shape,
                                            bool add_q, bool add_k, bool add_v, void *scratch, cudaStream_t stream);
 
-/* q (batch,T,H,D); k, v (samples,subjects*tokens,H,D); mask u8 (samples,subjects,T). D <= 256. Host. */
+/* q (batch,T,H,D); k, v (samples,subjects*tokens,H,D); mask u8 (samples,subjects,T). D <= 192. Host. */
 typedef struct cuda_subjects_shape {
     int64_t batch, samples, subjects, tokens, queries, heads, size;
     float   scale; /* of each subject where subject_scales, f32 (subjects), is NULL */
     bool    bf16;
 } cuda_subjects_shape;
 
-enum { CUDA_SUBJECTS_MAX_SIZE = 256 };
+enum { CUDA_SUBJECTS_MAX_SIZE = 192 };
 
 /* subjects.cu: lse f32 (samples,H,T), may be NULL; base.data NULL: 0; y may be base. */
 size_t      cuda_subjects_scratch_bytes(const cuda_subjects_shape *shape);

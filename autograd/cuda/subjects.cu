@@ -139,7 +139,7 @@ static __device__ __forceinline__ void write_sums(const E &sum, float *s, const 
 
 /* grid (tiles of all queries, H, A) */
 template <class E>
-__global__ void __launch_bounds__(E::WARPS *WARP) attend_subjects(cuda_heads y, float *lse, cuda_heads base, subjects_call c)
+__global__ void __launch_bounds__(E::WARPS *WARP, 2) attend_subjects(cuda_heads y, float *lse, cuda_heads base, subjects_call c)
 {
     __shared__ forward_memory<E> memory;
     int     warp = (int)threadIdx.x / WARP, row = (int)threadIdx.x % WARP / 2;

@@ -60,7 +60,7 @@ static __device__ __forceinline__ void write_rows(const E &sum, float *s, const 
 }
 
 /* delta and, unless dq.data is NULL, dq of the covered queries. grid (tiles of all queries, H, A) */
-template <class E> __global__ void __launch_bounds__(E::WARPS *WARP) write_dq(cuda_heads dq, gradient_call w, bool add)
+template <class E> __global__ void __launch_bounds__(E::WARPS *WARP, 2) write_dq(cuda_heads dq, gradient_call w, bool add)
 {
     typedef typename E::element T;
     __shared__ gradient_memory<E> memory[E::WARPS];
@@ -105,7 +105,7 @@ template <class E> __global__ void __launch_bounds__(E::WARPS *WARP) write_dq(cu
 
 /* part (splits,A,H,S*N,D): dk of 16 tokens, or dv if VALUES. grid (groups of tokens, H, A * splits) */
 template <class E, bool VALUES>
-__global__ void __launch_bounds__(E::WARPS *WARP) token_parts(float *part, gradient_call w, int splits)
+__global__ void __launch_bounds__(E::WARPS *WARP, 2) token_parts(float *part, gradient_call w, int splits)
 {
     __shared__ gradient_memory<E> memory[E::WARPS];
     const subjects_call          &c = w.c;

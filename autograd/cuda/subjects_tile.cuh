@@ -205,7 +205,7 @@ static __device__ __forceinline__ token_rows<T> group_of(const cuda_heads &x, co
 {
     int64_t left = c.g.subjects * c.g.tokens - token;
     return token_rows<T>{(const T *)x.data + a * x.batch + token * x.row + h * x.head, x.row,
-                         (int)(left < GROUP ? left : GROUP)};
+                         left < GROUP ? (int)left : (int)GROUP};
 }
 
 /* Rows of x of the 16 queries into shared memory, 0 where there is none. */
@@ -300,7 +300,7 @@ static inline bool takes_matrix_engine(const subjects_call &c)
     } while (0)
 #define PLAIN_64(T) plain_engine<T, 64>
 #define PLAIN_128(T) plain_engine<T, 128>
-#define PLAIN_256(T) plain_engine<T, 256>
+#define PLAIN_192(T) plain_engine<T, 192>
 #define SUBJECTS_FOR_SIZE(c, T, call)                                                                              \
     do {                                                                                                           \
         if ((c).g.size <= 64)                                                                                      \
@@ -308,7 +308,7 @@ static inline bool takes_matrix_engine(const subjects_call &c)
         else if ((c).g.size <= 128)                                                                                \
             call(PLAIN_128(T));                                                                                    \
         else                                                                                                       \
-            call(PLAIN_256(T));                                                                                    \
+            call(PLAIN_192(T));                                                                                    \
     } while (0)
 
 #endif

@@ -87,24 +87,36 @@ static void whole_pixels(int *first, int *end, double low, double high, int leng
     *end = to > from ? to : from + 1;
 }
 
-err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution,
-                               int clip_side)
+err preprocess_cut_reference(image *cut, const image *picture, const grey_image *mask, box crop)
 {
     int left, right, top, bottom;
-    image cut, stretched;
     if (mask && (mask->width != picture->width || mask->height != picture->height))
         return err_set(E_FORMAT, "mask of %d x %d for a picture of %d x %d; make them equal", mask->width, mask->height,
                        picture->width, picture->height);
     whole_pixels(&left, &right, crop.x0, crop.x1, picture->width);
     whole_pixels(&top, &bottom, crop.y0, crop.y1, picture->height);
-    TRY(image_crop(&cut, picture, left, top, right - left, bottom - top));
+    TRY(image_crop(cut, picture, left, top, right - left, bottom - top));
     if (mask)
-        black_outside(&cut, mask, left, top);
-    err result = image_resize(&stretched, &cut, resolution, resolution, RESIZE_BILINEAR);
-    image_free(&cut);
-    TRY(result);
-    result = preprocess_clip(out, &stretched, clip_side);
+        black_outside(cut, mask, left, top);
+    return OK;
+}
+
+err preprocess_cut_to_clip(float *out, const image *cut, int resolution, int clip_side)
+{
+    image stretched;
+    TRY(image_resize(&stretched, cut, resolution, resolution, RESIZE_BILINEAR));
+    err result = preprocess_clip(out, &stretched, clip_side);
     image_free(&stretched);
+    return result;
+}
+
+err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution,
+                               int clip_side)
+{
+    image cut;
+    TRY(preprocess_cut_reference(&cut, picture, mask, crop));
+    err result = preprocess_cut_to_clip(out, &cut, resolution, clip_side);
+    image_free(&cut);
     return result;
 }
 

@@ -25,6 +25,9 @@ err preprocess_generate_reference(float *out, const image *picture, int side);
  * clip_side. E_FORMAT when the mask has another size; E_MEMORY. */
 err preprocess_train_reference(float *out, const image *picture, const grey_image *mask, box crop, int resolution,
                                int clip_side);
+/* Its two halves, for those who change the picture between them: `cut` is new; then the stretch and CLIP's part. */
+err preprocess_cut_reference(image *cut, const image *picture, const grey_image *mask, box crop);
+err preprocess_cut_to_clip(float *out, const image *cut, int resolution, int clip_side);
 
 /* What became of a training target: SDXL's time ids, and how boxes have to follow. */
 typedef struct target_frame {

@@ -64,6 +64,8 @@ static void read_ahead(void *user, int slot, int64_t position)
     int64_t count = s->dataset->count;
     sample_turn turn = sample_turns_at(s->turns, position);
     bool skip = s->config->data.bad_samples == BAD_SAMPLES_SKIP;
+    a->slot.step = turn.step;
+    a->slot.place = turn.place;
     a->skips = 0;
     arena_reset(&a->texts);
     for (int64_t tried = 0; tried < count; tried++) {

@@ -285,6 +285,21 @@ static void check_output(problems *p, const run_config *c)
     free(manifest_folder);
 }
 
+/* A cache has each reference encoded once, as it is. */
+static void check_augment(problems *p, const run_config *c)
+{
+    const augment_rates *r = &c->data.augment;
+    const struct {
+        const char *key;
+        double      rate;
+    } row[] = {{"data.augment.flip", r->flip}, {"data.augment.rotate", r->rotate}, {"data.augment.crop", r->crop},
+               {"data.augment.colour", r->colour}};
+    for (size_t i = 0; c->data.cache && i < sizeof row / sizeof *row; i++)
+        if (row[i].rate > 0)
+            run_config_problem(p, c, E_CONFIG, row[i].key, "%g together with data.cache: the cache holds references as they are; "
+                               "set data.cache: off, or data.augment to 0", row[i].rate);
+}
+
 /* What concerns more than one key, or more than a range. */
 static void check_together(problems *p, const run_config *c)
 {
@@ -303,6 +318,7 @@ static void check_together(problems *p, const run_config *c)
                            "found %lld, expected fewer than the %lld of train.steps, else "
                            "nothing is left for the schedule",
                            (long long)c->optimizer.warmup, (long long)c->train.steps);
+    check_augment(p, c);
     check_output(p, c);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/problems.h"
+#include "data/augment.h"
 #include "train/draws.h"
 #include "train/schedule.h"
 
@@ -19,7 +20,7 @@ typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* 
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 51 }; /* rows of the table */
+enum { CONFIG_KEYS = 55 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -43,6 +44,7 @@ typedef struct run_config {
         int         cache_dtype;           /* config_dtype */
         int         bad_samples;           /* bad_samples */
         drop_rates  drop;                  /* text + image + both <= 1 */
+        augment_rates augment;             /* of references; not with a cache */
     } data;
     struct {
         int64_t     steps, batch_size, accumulation, seed;

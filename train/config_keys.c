@@ -32,6 +32,10 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"data.drop.image", KEY_NUMBER, AT(data.drop.image), .fallback = "0.05", RANGE(0, 1)},
     {"data.drop.both", KEY_NUMBER, AT(data.drop.both), .fallback = "0.05", RANGE(0, 1)},
     {"data.drop.grounding", KEY_NUMBER, AT(data.drop.grounding), .fallback = "0.1", RANGE(0, 1)},
+    {"data.augment.flip", KEY_NUMBER, AT(data.augment.flip), .fallback = "0", RANGE(0, 1)},
+    {"data.augment.rotate", KEY_NUMBER, AT(data.augment.rotate), .fallback = "0", RANGE(0, 180)},
+    {"data.augment.crop", KEY_NUMBER, AT(data.augment.crop), .fallback = "0", RANGE(0, 0.95)},
+    {"data.augment.colour", KEY_NUMBER, AT(data.augment.colour), .fallback = "0", RANGE(0, 1)},
 
     {"train.steps", KEY_WHOLE, AT(train.steps), .fallback = "10000", RANGE(1, STEPS)},
     {"train.batch_size", KEY_WHOLE, AT(train.batch_size), .fallback = "8", RANGE(1, 65536)},

@@ -30,6 +30,8 @@ static err read_pixels(sample_source *s, sample_slot *slot, int64_t index, int c
 {
     const sample *m = &s->dataset->sample[index];
     TRY(sample_view_make(&slot->view, &slot->memory, m, s->config, crop));
+    if (slot->step)
+        sample_view_augment(&slot->view, s->config, slot->step, slot->place);
     float **references = ARENA_ARRAY(&slot->memory, float *, m->subjects + 1);
     for (int j = 0; j < m->subjects; j++)
         references[j] = slot->values + target_floats(s) + j * picture_floats(s);

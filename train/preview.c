@@ -114,6 +114,7 @@ static err preview_turn(previewing *p, const sample_turn *t)
     image target = {0}, *references = NULL;
     err e = sample_view_make(&view, &p->page, m, c, t->crop);
     if (e == OK) {
+        sample_view_augment(&view, c, t->step, t->place);
         references = ARENA_ARRAY(&p->page, image, view.subjects + 1);
         e = load_pictures(&target, references, p, &view);
     }

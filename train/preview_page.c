@@ -120,9 +120,9 @@ static void draw_reference(image *to, int left, int top, const preview_sample *s
     shorten(label, outer);
     canvas_text(to, left, top, TEXT, subject_colour(j), label);
     top += canvas_line_height(TEXT);
-    snprintf(notes, sizeof notes, "%.40s%s, (%.0f,%.0f)-(%.0f,%.0f)\n%s", u->own ? "cut from the target" : name_of(u->picture),
+    snprintf(notes, sizeof notes, "%.40s%s, (%.0f,%.0f)-(%.0f,%.0f)%s\n%s", u->own ? "cut from the target" : name_of(u->picture),
              u->mask ? ", masked" : "", u->crop.x0, u->crop.y0, u->crop.x1, u->crop.y1,
-             is_absent(u->box) ? "its box lies outside of the target's crop" : "");
+             u->augmented ? ", augmented" : "", is_absent(u->box) ? "its box lies outside of the target's crop" : "");
     canvas_paragraph(to, left, top, outer, SMALL, is_absent(u->box) ? warn : grey, notes);
 }
 

@@ -15,6 +15,7 @@
 typedef struct sample_slot {
     arena       memory; /* of the view */
     sample_view view;
+    int64_t     step, place; /* in the run, for data.augment; step 0: references as they are */
     float      *values; /* (slot_floats) of the source */
 } sample_slot;
 

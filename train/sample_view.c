@@ -80,6 +80,16 @@ err sample_view_make(sample_view *out, arena *memory, const sample *m, const run
     return OK;
 }
 
+void sample_view_augment(sample_view *v, const run_config *c, int64_t step, int64_t place)
+{
+    draw_key key = {.seed = (uint64_t)c->train.seed, .purpose = DRAW_AUGMENT,
+                    .step = (uint64_t)step, .sample = (uint64_t)place};
+    for (int j = 0; j < v->subjects; j++) {
+        v->subject[j].augmented = !augment_is_off(&c->data.augment);
+        v->subject[j].how = augment_draw(&c->data.augment, key, j);
+    }
+}
+
 /* ---- pixels ---- */
 
 static err load_mask(grey_image *mask, const char *path, const image *cut)
@@ -94,6 +104,22 @@ static err load_mask(grey_image *mask, const char *path, const image *cut)
     return e;
 }
 
+static err cut_reference(float *to, const image *from, const grey_image *mask, const subject_view *u, int resolution,
+                         int clip_side)
+{
+    image cut, changed;
+    TRY(preprocess_cut_reference(&cut, from, mask, u->crop));
+    err e = u->augmented ? augment_apply(&changed, &cut, &u->how) : OK;
+    if (e == OK && u->augmented) {
+        image_free(&cut);
+        cut = changed;
+    }
+    if (e == OK)
+        e = preprocess_cut_to_clip(to, &cut, resolution, clip_side);
+    image_free(&cut);
+    return e;
+}
+
 static err load_reference(float *to, const subject_view *u, const image *target, const run_config *c, int clip_side)
 {
     image own = {0};
@@ -103,7 +129,7 @@ static err load_reference(float *to, const subject_view *u, const image *target,
     const image *from = u->own ? target : &own;
     err e = u->mask ? load_mask(&mask, u->mask, from) : OK;
     if (e == OK)
-        e = preprocess_train_reference(to, from, u->mask ? &mask : NULL, u->crop, (int)c->data.resolution, clip_side);
+        e = cut_reference(to, from, u->mask ? &mask : NULL, u, (int)c->data.resolution, clip_side);
     if (mask.grey)
         grey_image_free(&mask);
     image_free(&own);

@@ -4,6 +4,7 @@
 #ifndef MSD_TRAIN_SAMPLE_VIEW_H
 #define MSD_TRAIN_SAMPLE_VIEW_H
 
+#include "data/augment.h"
 #include "data/manifest.h"
 #include "data/preprocess.h"
 #include "train/buckets.h"
@@ -16,6 +17,8 @@ typedef struct subject_view {
     box         crop;    /* pixels of the picture */
     const char *words;   /* of the text that the phrase matches, or the phrase */
     float       box[4];  /* in the target's crop, 0..1; zeros: nothing of it is left there */
+    bool         augmented;
+    augmentation how;    /* of the reference, when augmented */
 } subject_view;
 
 typedef struct sample_view {
@@ -38,6 +41,9 @@ bucket_size sample_view_largest(const run_config *c); /* that a target of the ru
 /* crop: 0..sample_view_crops-1. Strings and arrays live in `memory` or the manifest. E_IO, E_FORMAT, E_DATASET for a
  * picture whose header cannot be read; E_FORMAT for text that is not UTF-8. */
 err sample_view_make(sample_view *out, arena *memory, const sample *m, const run_config *c, int crop);
+
+/* Draws what data.augment makes of the references at this place of the run; the target is never changed. */
+void sample_view_augment(sample_view *v, const run_config *c, int64_t step, int64_t place);
 
 /* target (3,crop_height,crop_width of the frame), NULL: not wanted; references[j] (3,clip_side,clip_side) of subject j, NULL: not wanted. *bad
  * says what could not be read: -1 the target, else the subject. E_IO, E_FORMAT, E_DATASET, E_MEMORY. */

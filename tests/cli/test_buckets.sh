@@ -56,6 +56,15 @@ train && cp out/adapter.safetensors plain
 train --set train.steps=3 && "$msd" train run.yaml -q --resume auto
 cmp plain out/adapter.safetensors || fail "a resume changes bits"
 
+echo "== augmented references: other losses, the same after a resume, not from a cache"
+augment=(--set "data.augment={flip: 0.5, rotate: 20, crop: 0.3, colour: 0.2}")
+train "${augment[@]}" && cp out/adapter.safetensors augmented
+cmp -s plain augmented && fail "augmentation changes nothing"
+train "${augment[@]}" --set train.steps=3 && "$msd" train run.yaml -q --resume auto "${augment[@]}"
+cmp augmented out/adapter.safetensors || fail "a resume changes bits"
+rm -rf out; code=0; "$msd" train run.yaml -q --set data.cache=cache --set data.augment.flip=0.5 2>err.txt || code=$?
+[ "$code" = 2 ] && grep -q "data.augment.flip: 0.5 together with data.cache" err.txt || fail "exit $code: $(cat err.txt)"
+
 echo "== plan takes the largest bucket"
 "$msd" plan run.yaml -q >/dev/null
 echo "all is well"

@@ -174,6 +174,11 @@ static void test_mistakes_of_data(void **state)
         {"drop: {text: 1.5}", "data.drop.text: found 1.5"},
         {"drop: {txet: 0.5}", "data.drop.txet: unknown key; did you mean data.drop.text?"},
         {"drop: [0.5]", "data.drop: found a list of 1"},
+        {"augment: {flip: 2}", "data.augment.flip: found 2"},
+        {"augment: {rotate: 200}", "data.augment.rotate: found 200"},
+        {"augment: {crop: 1}", "data.augment.crop: found 1"},
+        {"augment: {color: 0.1}", "data.augment.color: unknown key; did you mean data.augment.colour?"},
+        {"cache: there, augment: {flip: 0.5}", "data.augment.flip: 0.5 together with data.cache"},
         {"drop: {text: 0.5, image: 0.4, both: 0.2}", "text + image + both is 1.1"},
         {"manifest: other.jsonl", "manifest: given twice, first on line 1"},
     };

@@ -113,22 +113,35 @@ static err take_block(planned *p, size_t bytes)
     return OK;
 }
 
-err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+static err run_step(planned *p, planned_step step, void *user)
 {
-    entry     *e;
-    allocator *memory;
-    TRY(entry_of(&e, p, key, keys, step, user));
-    TRY(take_block(p, e->plan.peak));
-    planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
-    p->face.memory = memory;
     err result = step(p->graph, user);
     if (result == OK)
         result = ag_status(p->graph);
     ag_reset(p->graph);
+    return result;
+}
+
+err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    entry     *e;
+    allocator *memory;
+    if (p->dev->dataless) /* itself a plan in the making */
+        return run_step(p, step, user);
+    TRY(entry_of(&e, p, key, keys, step, user));
+    TRY(take_block(p, e->plan.peak));
+    planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
+    p->face.memory = memory;
+    err result = run_step(p, step, user);
     p->face.memory = p->dev->memory;
     p->strays += planned_allocator_strays(memory);
     planned_allocator_close(memory);
     return result;
+}
+
+void planned_rest(planned *p)
+{
+    give_block(p);
 }
 
 size_t planned_block(const planned *p)

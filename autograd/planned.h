@@ -28,6 +28,8 @@ err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, pla
 /* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);
 
+/* Gives the block back until the next step: for who runs seldom beside others. */
+void    planned_rest(planned *p);
 size_t  planned_block(const planned *p);  /* bytes of the block now */
 int64_t planned_strays(const planned *p); /* allocations that plans did not foresee, since planned_open */
 

@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/planned.h"
 #include "base/file.h"
 #include "infer/load_encoders.h"
 
 struct encoders {
     device       *dev;
-    ag           *graph;
+    planned      *steps;
+    ag           *graph; /* of the call under way */
     arena         memory;
     unsigned      which;
     encoder_sizes sizes;
@@ -79,9 +81,10 @@ static err open_vae(encoders *e, const load_target *to, const char *model)
 err encoders_open(encoders **out, device *dev, dtype type, const char *model, const char *image_encoder, unsigned which)
 {
     encoders *e = heap_get(sizeof *e);
-    *e = (encoders){.dev = dev, .graph = ag_new(dev), .which = which};
+    *e = (encoders){.dev = dev, .which = which};
     load_target to = {.owner = &e->memory, .dev = dev, .type = type, .forward_only = true};
     err result = OK;
+    TRY_GOTO(result, planned_open(&e->steps, dev), failed);
     if (which & (ENCODE_TEXT | ENCODE_PHRASE))
         TRY_GOTO(result, open_texts(e, &to, model), failed);
     if (which & ENCODE_PICTURE)
@@ -100,7 +103,7 @@ void encoders_close(encoders *e)
 {
     if (!e)
         return;
-    ag_free(e->graph);
+    planned_close(e->steps);
     for (int i = 0; i < 2; i++) {
         clip_text_release(&e->text[i]);
         tokenizer_close(e->tokenizer[i]);
@@ -139,7 +142,27 @@ err encoders_check_adapter(const encoders *e, int64_t picture_width, int64_t phr
     return encoder_sizes_check_adapter(&e->sizes, picture_width, phrase_width);
 }
 
-/* ---- encoding: each call leaves the graph empty ---- */
+/* ---- encoding: each call in planned memory, which it leaves again ---- */
+
+/* One call as autograd/planned.h runs it. */
+typedef struct encoding {
+    encoders   *e;
+    const char *text;
+    const float *in;
+    float      *out, *out2;
+    size_t     *cut;
+    int64_t     height, width; /* of what goes in */
+} encoding;
+
+static err run_encoding(encoders *e, planned_step step, encoding c)
+{
+    const int64_t key[] = {c.height, c.width, c.cut != NULL};
+    c.e = e;
+    err result = planned_run(e->steps, key, 3, step, &c);
+    planned_rest(e->steps);
+    e->graph = NULL;
+    return result;
+}
 
 static err check_finite(const float *x, int64_t count, const char *what)
 {
@@ -179,23 +202,32 @@ static err encode_prompt_in_graph(float *hidden, float *pooled, size_t *cut, enc
     return tensor_download(pooled, DT_F32, second.embeds);
 }
 
+static err prompt_step(ag *g, void *user)
+{
+    encoding *c = user;
+    c->e->graph = g;
+    return encode_prompt_in_graph(c->out, c->out2, c->cut, c->e, c->text);
+}
+
 err encode_prompt(float *hidden, float *pooled, size_t *cut, encoders *e, const char *text)
 {
     CHECK(e->which & ENCODE_TEXT, "encoders opened without ENCODE_TEXT (%u)", e->which);
-    err result = encode_prompt_in_graph(hidden, pooled, cut, e, text);
-    ag_reset(e->graph);
-    return result;
+    return run_encoding(e, prompt_step, (encoding){.text = text, .out = hidden, .out2 = pooled, .cut = cut});
+}
+
+static err phrase_step(ag *g, void *user)
+{
+    encoding        *c = user;
+    clip_text_output out;
+    c->e->graph = g;
+    TRY(run_text(&out, NULL, c->e, 0, c->text, CLIP_TEXT_POOLED));
+    return tensor_download(c->out, DT_F32, out.pooled);
 }
 
 err encode_phrase(float *pooled, encoders *e, const char *phrase)
 {
-    clip_text_output out;
     CHECK(e->which & (ENCODE_TEXT | ENCODE_PHRASE), "encoders opened without ENCODE_PHRASE (%u)", e->which);
-    err result = run_text(&out, NULL, e, 0, phrase, CLIP_TEXT_POOLED);
-    if (result == OK)
-        result = tensor_download(pooled, DT_F32, out.pooled);
-    ag_reset(e->graph);
-    return result;
+    return run_encoding(e, phrase_step, (encoding){.text = phrase, .out = pooled});
 }
 
 /* (H,W,3) from (3,H,W), as an input of the graph */
@@ -216,17 +248,21 @@ static tensor *picture_input(encoders *e, const char *name, const float *picture
     return x;
 }
 
+static err picture_step(ag *g, void *user)
+{
+    encoding          *c = user;
+    clip_vision_output out;
+    c->e->graph = g;
+    tensor *x = picture_input(c->e, "pixel_values", c->in, c->height, c->width);
+    TRY(clip_vision_forward(&out, g, &c->e->picture, x, false));
+    return tensor_download(c->out, DT_F32, out.penultimate);
+}
+
 err encode_picture(float *hidden, encoders *e, const float *pixel_values)
 {
-    clip_vision_output out;
     CHECK(e->which & ENCODE_PICTURE, "encoders opened without ENCODE_PICTURE (%u)", e->which);
     int64_t side = e->sizes.picture_side;
-    tensor *x = picture_input(e, "pixel_values", pixel_values, side, side);
-    err result = clip_vision_forward(&out, e->graph, &e->picture, x, false);
-    if (result == OK)
-        result = tensor_download(hidden, DT_F32, out.penultimate);
-    ag_reset(e->graph);
-    return result;
+    return run_encoding(e, picture_step, (encoding){.in = pixel_values, .out = hidden, .height = side, .width = side});
 }
 
 static err encode_latent_in_graph(float *mean, float *deviation, encoders *e, const float *picture, int64_t height,
@@ -244,12 +280,18 @@ static err encode_latent_in_graph(float *mean, float *deviation, encoders *e, co
     return OK;
 }
 
+static err latent_step(ag *g, void *user)
+{
+    encoding *c = user;
+    c->e->graph = g;
+    return encode_latent_in_graph(c->out, c->out2, c->e, c->in, c->height, c->width);
+}
+
 err encode_latent(float *mean, float *deviation, encoders *e, const float *picture, int64_t height, int64_t width)
 {
     CHECK(e->which & ENCODE_LATENT, "encoders opened without ENCODE_LATENT (%u)", e->which);
-    err result = encode_latent_in_graph(mean, deviation, e, picture, height, width);
-    ag_reset(e->graph);
-    return result;
+    return run_encoding(e, latent_step,
+                        (encoding){.in = picture, .out = mean, .out2 = deviation, .height = height, .width = width});
 }
 
 static err decode_latent_in_graph(float *picture, encoders *e, const float *latent, int64_t h, int64_t w)
@@ -265,10 +307,15 @@ static err decode_latent_in_graph(float *picture, encoders *e, const float *late
     return check_finite(picture, tensor_count(sample), "VAE decoder");
 }
 
+static err decode_step(ag *g, void *user)
+{
+    encoding *c = user;
+    c->e->graph = g;
+    return decode_latent_in_graph(c->out, c->e, c->in, c->height, c->width);
+}
+
 err decode_latent(float *picture, encoders *e, const float *latent, int64_t h, int64_t w)
 {
     CHECK(e->which & ENCODE_LATENT, "encoders opened without ENCODE_LATENT (%u)", e->which);
-    err result = decode_latent_in_graph(picture, e, latent, h, w);
-    ag_reset(e->graph);
-    return result;
+    return run_encoding(e, decode_step, (encoding){.in = latent, .out = picture, .height = h, .width = w});
 }

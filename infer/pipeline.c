@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/planned.h"
 #include "base/progress.h"
 #include "data/adapter_file.h"
 #include "data/fingerprint.h"
@@ -17,6 +18,7 @@
 struct pipeline {
     device          *dev;
     dtype            type;         /* of the UNet and the adapter */
+    planned         *steps;        /* of denoising */
     ag              *graph, *kept; /* of one network call; of the contexts, for all steps of a picture */
     logger          *log;
     pipeline_files   files;
@@ -112,7 +114,9 @@ err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logg
                        "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
     pipeline *p = pipeline_new(dev, files, log);
     p->with_adapter = files->adapter != NULL;
-    err e = open_configs(p);
+    err e = planned_open(&p->steps, dev);
+    if (e == OK)
+        e = open_configs(p);
     if (e == OK && files->adapter)
         e = look_at_adapter(p);
     if (e != OK) {
@@ -134,7 +138,9 @@ err pipeline_open_with(pipeline **out, device *dev, const pipeline_files *files,
     p->sizes.image_width = z->image_width;
     p->sizes.phrase_width = z->phrase_width;
     memcpy(p->adapter_hash, networks->adapter_hash, sizeof p->adapter_hash);
-    err e = open_configs(p);
+    err e = planned_open(&p->steps, dev);
+    if (e == OK)
+        e = open_configs(p);
     if (e != OK) {
         pipeline_close(p);
         return e;
@@ -148,6 +154,7 @@ void pipeline_close(pipeline *p)
     if (!p)
         return;
     encoders_close(p->decoder);
+    planned_close(p->steps);
     ag_free(p->graph);
     ag_free(p->kept);
     if (!p->borrowed) {
@@ -306,26 +313,42 @@ static err make_contexts(pipeline *p, const job *j, grid s)
     return j->cfg_scale > 1 ? make_context(p, j, s, false) : OK;
 }
 
-/* The UNet's answer (h,w,C) for one half of guidance. */
-static err predict(float *noise, pipeline *p, const float *latents, float timestep, grid s, bool conditional)
+typedef struct prediction { /* one half of guidance */
+    pipeline    *p;
+    float       *noise;
+    const float *latents;
+    float        timestep;
+    grid         s;
+    bool         conditional;
+} prediction;
+
+static err predict_step(ag *g, void *user)
 {
-    ag *g = p->graph;
+    const prediction   *a = user;
+    pipeline           *p = a->p;
     const conditioning *c = &p->cond;
-    ag_silence(g);
+    grid s = a->s;
     float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
+    ag_silence(g); /* the networks may be a trainer's */
     unet_inputs in = {
-        .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), latents, DT_F32),
-        .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &timestep, DT_F32),
+        .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), a->latents, DT_F32),
+        .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &a->timestep, DT_F32),
         .text_embeds =
-            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
+            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), a->conditional ? c->pooled : c->no_pooled, DT_F32),
         .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
     };
-    tensor *out = unet_forward(g, &p->unet, &in, &p->context[conditional]);
-    err e = ag_status(g);
-    if (e == OK)
-        e = tensor_download(noise, DT_F32, out);
-    ag_reset(g);
-    return e;
+    tensor *out = unet_forward(g, &p->unet, &in, &p->context[a->conditional]);
+    TRY(ag_status(g));
+    return tensor_download(a->noise, DT_F32, out);
+}
+
+/* The UNet's answer (h,w,C), in planned memory. */
+static err predict(float *noise, pipeline *p, const float *latents, float timestep, grid s, bool conditional)
+{
+    bool subjects = conditional && p->cond.S;
+    const int64_t key[] = {s.h, s.w, p->cond.T, subjects ? p->cond.S : 0, subjects ? p->token_count : 0};
+    prediction a = {p, noise, latents, timestep, s, conditional};
+    return planned_run(p->steps, key, 5, predict_step, &a);
 }
 
 static err guided(float *noise, float *other, pipeline *p, const job *j, const float *latents, float timestep, grid s)
@@ -369,6 +392,7 @@ static err denoise(float *x, pipeline *p, const job *j, sampler *s, grid size, u
             sampler_step(s, x, noise, NULL);
         progress_update(&bar, i + 1, NULL);
     }
+    planned_rest(p->steps); /* the decoder comes next */
     progress_end(&bar);
     free(buffer);
     for (int64_t k = 0; k < n && e == OK; k++)

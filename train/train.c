@@ -100,6 +100,9 @@ static err loop(run *r, file_log *log, watch *w)
             TRY(watch_draw(w));
     }
     progress_end(&bar);
+    if (r->batches.bad_samples)
+        log_warning(r->log, "%" PRId64 " bad sample%s passed over, others stood in; msd check names them all",
+                    r->batches.bad_samples, r->batches.bad_samples == 1 ? "" : "s");
     if (ending != OK && r->step < c->train.steps)
         return err_set(ending, "interrupted after step %" PRId64 " of %" PRId64 ", which is saved; go on with --resume auto", r->step,
                        c->train.steps);

@@ -15,10 +15,14 @@ static int run(const void *opaque)
 
 static const argument arguments[] = {
     {"RUN.yaml", 0, ARG_TEXT, offsetof(options, config), NULL, true, "the run's config"},
-    {"--set", 0, ARG_LIST, offsetof(options, set), "KEY=VALUE", false, "overrides a key, e.g. --set data.resolution=1024"},
-    {"--headers", 0, ARG_FLAG, offsetof(options, headers), NULL, false, "looks at the headers of pictures only, without decoding them"},
-    {"--threads", 0, ARG_WHOLE, offsetof(options, run.threads), "N", false, "that decode (default: all this process may use)"},
+    {"--set", 0, ARG_LIST, offsetof(options, set), "KEY=VALUE", false,
+     "overrides a key, e.g. --set data.resolution=1024"},
+    {"--headers", 0, ARG_FLAG, offsetof(options, headers), NULL, false,
+     "looks at the headers of pictures only, without decoding them"},
+    {"--threads", 0, ARG_WHOLE, offsetof(options, run.threads), "N", false,
+     "that decode (default: all this process may use)"},
     {"--quiet", 'q', ARG_FLAG, offsetof(options, run.quiet), NULL, false, "only what is wrong"},
+    {"--json", 0, ARG_FLAG, offsetof(options, run.json), NULL, false, "the statistics as JSON"},
     {0},
 };
 

@@ -150,7 +150,7 @@ static void check_dataset(check_counts *counts, problems *p, const run_config *c
     counts->samples = m.count;
     for (int64_t i = 0; i < m.count; i++)
         counts->subjects += m.sample[i].subjects;
-    counts->pictures = check_pictures(p, &m, how);
+    counts->pictures = check_pictures(&counts->of, p, &m, how);
     count_buckets(counts, &m, c);
     manifest_free(&m);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/threads.h"
@@ -16,6 +17,7 @@ typedef struct picture {
     err         code;
     int         width, height;               /* upright */
     int         stored_width, stored_height; /* before the EXIF turn */
+    char        content[65];                 /* SHA-256 of a decoded file, or empty */
 } picture;
 
 typedef struct looking {
@@ -79,7 +81,7 @@ static err open_picture(picture *slot, bool headers)
     image whole;
     TRY(image_load(&whole, slot->path, NULL));
     image_free(&whole);
-    return OK;
+    return file_sha256(slot->content, slot->path);
 }
 
 /* Each slot belongs to the one thread that took its number; what is found does not depend on the threads. */
@@ -183,7 +185,41 @@ static void check_subject(looking *l, const sample *s, int index, const picture 
                      one->reference ? "reference" : "image");
 }
 
-int64_t check_pictures(problems *p, const manifest *m, const check_look *how)
+static int compare_contents(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int64_t count_same_contents(const looking *l)
+{
+    const char **contents = heap_get((l->used + 1) * sizeof *contents);
+    size_t count = 0;
+    int64_t same = 0;
+    for (uint64_t i = 0; i < l->slots; i++)
+        if (l->table[i].path && l->table[i].content[0])
+            contents[count++] = l->table[i].content;
+    qsort(contents, count, sizeof *contents, compare_contents);
+    for (size_t i = 1; i < count; i++)
+        same += strcmp(contents[i - 1], contents[i]) == 0;
+    free(contents);
+    return same;
+}
+
+static void gather(check_statistics *out, const looking *l)
+{
+    int *size = heap_get((size_t)(2 * l->m->count + 1) * sizeof *size);
+    for (int64_t i = 0; i < l->m->count; i++) {
+        const char *path = l->m->sample[i].image;
+        const picture *found = path ? find_slot(l->table, l->slots, path) : NULL;
+        size[2 * i] = found && !found->wrong ? found->width : 0;
+        size[2 * i + 1] = found && !found->wrong ? found->height : 0;
+    }
+    check_statistics_gather(out, l->m, size);
+    out->same_content = count_same_contents(l);
+    free(size);
+}
+
+int64_t check_pictures(check_statistics *statistics, problems *p, const manifest *m, const check_look *how)
 {
     looking l = {.p = p, .m = m, .headers = how->headers, .log = how->log};
     collect_all(&l);
@@ -194,6 +230,8 @@ int64_t check_pictures(problems *p, const manifest *m, const check_look *how)
         for (int j = 0; j < s->subjects; j++)
             check_subject(&l, s, j, target);
     }
+    if (statistics)
+        gather(statistics, &l);
     int64_t files = (int64_t)l.used;
     free(l.table);
     arena_free(&l.memory);

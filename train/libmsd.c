@@ -133,8 +133,8 @@ int msd_prepare(const msd_prepare_options *o, FILE *out)
     logger log = logger_start(o->run.quiet);
     if (o->run.threads < 0 || o->run.threads > 4096)
         return libmsd_status(err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)o->run.threads));
-    prepare_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .verify = o->verify, .stat = o->stat,
-                         .collect = o->gc, .json = o->run.json, .threads = (int)o->run.threads};
+    prepare_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .verify = o->verify,
+                         .stat = o->stat, .collect = o->gc, .json = o->run.json, .threads = (int)o->run.threads};
     return libmsd_status(prepare_run(&p, &log, out));
 }
 
@@ -143,7 +143,8 @@ int msd_preview(const msd_preview_options *o)
     logger log = logger_start(o->run.quiet);
     preview_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .folder = o->output,
                          .count = o->count ? o->count : 16};
-    return libmsd_status(p.count > 0 ? preview_run(&p, &log) : err_set(E_USAGE, "--count: %lld is negative", (long long)p.count));
+    return libmsd_status(p.count > 0 ? preview_run(&p, &log)
+                                     : err_set(E_USAGE, "--count: %lld is negative", (long long)p.count));
 }
 
 int msd_check(const char *config, const msd_list *set, bool headers, const msd_run *run, FILE *out)
@@ -158,8 +159,12 @@ int msd_check(const char *config, const msd_list *set, bool headers, const msd_r
     check_run(&counts, &found, config, set->item, set->count, &how);
     err e = problems_report(&found, stderr, PROBLEM_LINES);
     if (e == OK && !run->quiet)
-        fprintf(out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config, (long long)counts.samples,
-                (long long)counts.subjects, (long long)counts.pictures);
+        fprintf(run->json ? stderr : out, "%s: nothing wrong: %lld samples, %lld subjects, %lld pictures\n", config,
+                (long long)counts.samples, (long long)counts.subjects, (long long)counts.pictures);
+    if (run->json)
+        check_statistics_print_json(out, &counts.of, counts.samples, counts.subjects, counts.pictures);
+    else if (!run->quiet)
+        check_statistics_print(out, &counts.of);
     for (int i = 0; i < BUCKETS && e == OK && !run->quiet; i++) {
         bucket_size b = bucket_size_at(i, counts.resolution);
         if (counts.bucket[i])
@@ -255,7 +260,8 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
     if (e != OK)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                           .repeats = o->repeats, .size = o->size, .device = libmsd_device(&o->run), .threads = (int)o->run.threads, .json = o->run.json,
+                           .repeats = o->repeats, .size = o->size, .device = libmsd_device(&o->run),
+                           .threads = (int)o->run.threads, .json = o->run.json,
                            .type = libmsd_type(&o->run), .recompute = o->activation_checkpointing};
     return libmsd_status(benchmark_run(&b, out));
 }
@@ -265,7 +271,10 @@ int msd_plan(const msd_plan_options *o, FILE *out)
     err e = libmsd_check_run(&o->run);
     if (e != OK)
         return libmsd_status(e);
-    plan_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .model = o->model,
+    bool one_picture = o->config && !strcmp(o->config, "generate");
+    if (o->steps && !one_picture)
+        return libmsd_status(err_set(E_USAGE, "--steps: is of `msd plan generate` alone"));
+    plan_options p = {.config = one_picture ? NULL : o->config, .steps = !one_picture ? 0 : o->steps > 0 ? o->steps : 30, .set = o->set.item, .sets = o->set.count, .model = o->model,
                       .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
                       .threads = (int)o->run.threads, .json = o->run.json, .type = libmsd_type(&o->run)};
     return libmsd_status(plan_print(&p, out));

@@ -179,5 +179,20 @@ refused 2 'min-gap' clips clips --min-gap 0 -o out/none.jsonl
 refused 3 'not one usable sample' clips clips --min-gap 9 -o out/none.jsonl
 echo "ok   clips"
 
+# what check says of a dataset: one file is a copy, one phrase is not in its caption
+cp f/sub/p1.png f/sub/copy.png
+printf '%s\n' '{"image": "f/sub/p1.png", "text": "a dog", "box_units": "normalized", "subjects": [{"phrase": "dog", "box": [0, 0, 0.5, 0.5]}]}' \
+  '{"image": "f/sub/copy.png", "text": "a cat", "box_units": "normalized", "subjects": [{"phrase": "dog", "box": [0, 0, 1, 1]}]}' >check.jsonl
+"$msd" check run.yaml --set data.manifest=check.jsonl >said 2>&1 || fail "check: $(cat said)"
+says 'width of pictures +256 to 256, median 256'
+says '256..511 +2  #'
+says 'box, of the picture +25 to 100 %, median 100 %'
+says 'phrases not in their caption: 1 \(lines 2\)'
+says 'files with the content of another: 1'
+"$msd" check run.yaml --set data.manifest=check.jsonl --json >said 2>/dev/null || fail "check --json: $(cat said)"
+says '"phrases_not_in_caption": 1'
+says '"files_with_content_of_another": 1'
+echo "ok   statistics"
+
 [ ! -e out/none.jsonl ] || fail "a refused import left a manifest"
 [ -z "$(ls -A out | grep -vE '^(folder|again|metadata|xyxy|bbox|coco|clips|same|other).jsonl$|^coco-masks$')" ] || fail "left: $(ls -A out)"

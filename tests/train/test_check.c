@@ -141,7 +141,7 @@ static void test_damaged_picture(void **state)
         manifest m;
         manifest_load(&m, &p, at("data.jsonl"), 4);
         int64_t before = p.errors;
-        assert_int_equal(check_pictures(&p, &m, &(check_look){.headers = headers, .threads = 3}), 2);
+        assert_int_equal(check_pictures(NULL, &p, &m, &(check_look){.headers = headers, .threads = 3}), 2);
         manifest_free(&m);
         assert_int_equal(p.errors - before, headers ? 0 : 1);
         err result;
@@ -156,7 +156,7 @@ static void check_samples(problems *p, const char *lines)
     *p = (problems){.memory = &memory};
     manifest m;
     manifest_load(&m, p, at("data.jsonl"), 4);
-    check_pictures(p, &m, &(check_look){0});
+    check_pictures(NULL, p, &m, &(check_look){0});
     manifest_free(&m);
 }
 

@@ -150,10 +150,11 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out);
 
 typedef struct msd_plan_options {
     msd_run     run;
-    const char *config;                         /* RUN.yaml, instead of all below */
+    const char *config;                         /* RUN.yaml, instead of all below; "generate": one picture */
     msd_list    set;                            /* "train.batch_size=4", for config */
     const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
     int64_t     size;                           /* pixels a side; 0: what the UNet was made for */
+    int64_t     steps;                          /* of "generate"; 0: 30 */
 } msd_plan_options;
 /* Parameters, memory and operations, from shapes alone: of one optimizer step of a run, or of every part of training
  * and generating. */

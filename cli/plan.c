@@ -7,7 +7,9 @@ static int run(const void *options)
 
 #define AT(member) offsetof(msd_plan_options, member)
 static const argument arguments[] = {
-    {"RUN.yaml", 0, ARG_TEXT, AT(config), NULL, false, "a run: its training step with its encoders"},
+    {"RUN.yaml", 0, ARG_TEXT, AT(config), NULL, false,
+     "a run: its training step with its encoders; or the word generate: what one picture takes"},
+    {"--steps", 0, ARG_WHOLE, AT(steps), "N", false, "of plan generate (default 30)"},
     {"--set", 0, ARG_LIST, AT(set), "KEY=VALUE", false, "changes a key of RUN.yaml; may be given again"},
     {"--model", 'm', ARG_TEXT, AT(model), "DIR", false, "pipeline folder; of its weights only the headers are read"},
     {"--image-encoder", 0, ARG_TEXT, AT(image_encoder), "DIR", false, "the image encoder's folder (default: MODEL/image_encoder)"},
@@ -23,10 +25,11 @@ const command command_plan = {
     .summary = "parameters, memory and operations before anything runs",
     .about = "Runs the training step of RUN.yaml, or one training step and the networks of one picture of a model, on\n"
              "shapes alone and prints for each: parameters, memory by category with the block that a step needs\n"
-             "(primitives' scratch comes on top), multiply-adds by kind, and the seconds that they take at this\n"
+             "(scratch of its primitives included), multiply-adds by kind, and the seconds that they take at this\n"
              "machine's matrix rate (a large product, measured first): a bound from below.",
     .arguments = arguments,
     .examples = "  msd plan run.yaml --set train.batch_size=4\n"
+                "  msd plan generate --model sdxl --size 1024 --steps 30 --dtype bf16\n"
                 "  msd plan --random sdxl\n"
                 "  msd plan --model sdxl --size 512 --json\n",
     .options_size = sizeof(msd_plan_options),

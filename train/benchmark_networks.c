@@ -228,7 +228,7 @@ static err run_train(benchmark *b, ag *g)
 
 const benchmark_part benchmark_networks[] = {
     {"UNet forward, batch 1", " unet ", open_unet, run_unet},
-    {"UNet forward with guidance and 2 subjects", " generate ", open_guided, run_guided},
+    {"UNet forward with guidance and 2 subjects", " denoise generate ", open_guided, run_guided},
     {"VAE decode", " vae generate ", open_vae, run_vae},
     {"VAE encode", " encode ", open_encode, run_encode},
     {"text encoder 1, 77 tokens", " text ", open_text_1, run_text},

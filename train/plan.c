@@ -1,6 +1,7 @@
 #include "train/plan.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "autograd/meta/meta.h"
 #include "infer/load_unet.h"
@@ -124,47 +125,81 @@ static err check_options(benchmark_options *made, const plan_options *o)
     return o->size || o->config ? OK : default_side(&made->size, o);
 }
 
-static err measure_rate(double *rate, int threads)
+/* How often a part runs for one picture of `msd plan generate`. */
+static int64_t times_a_picture(const benchmark_part *part, int64_t steps)
 {
-    device *cpu;
-    TRY(device_open_cpu(&cpu, threads));
-    err e = benchmark_matrix_rate(rate, cpu);
-    device_close(cpu);
-    return e;
+    return strstr(part->groups, " denoise ") ? steps : 1;
 }
 
-static err run_parts(benchmark *b, const benchmark_part *first, double rate, FILE *out)
+static void print_total(FILE *out, double multiply_adds, size_t largest, int64_t steps, double rate, bool json)
 {
+    if (json)
+        fprintf(out, "], \"generate\": {\"steps\": %" PRId64 ", \"multiply_adds\": %.0f, \"seconds\": %.4f, \"peak_bytes\": %zu}",
+                steps, multiply_adds, 2.0 * multiply_adds / rate, largest);
+    else
+        fprintf(out,
+                "a picture of %" PRId64 " steps with guidance and 2 subjects\n  %.4f T multiply-adds, %.2f s at the matrix rate; "
+                "%.1f MiB for the part that needs most\n",
+                steps, 1e-12 * multiply_adds, 2.0 * multiply_adds / rate, (double)largest / MEBIBYTE);
+}
+
+/* `steps` > 0: of one picture alone. */
+static err run_parts(benchmark *b, const benchmark_part *first, int64_t steps, double rate, FILE *out)
+{
+    double total = 0;
+    size_t largest = 0;
+    bool   any = false;
     for (const benchmark_part *part = first; part->name; part++) {
         part_plan p = {0};
-        err       e = run_part(&p, b, part);
+        if (steps && !strstr(part->groups, " generate "))
+            continue;
+        err e = run_part(&p, b, part);
         benchmark_close(b);
         TRY(e);
         if (b->options->json)
-            print_json(out, part, &p, rate, part == first);
+            print_json(out, part, &p, rate, !any);
         else
             print_table(out, part, &p, rate);
+        any = true;
+        total += p.multiply_adds * (double)times_a_picture(part, steps);
+        size_t need = p.weights + p.state + p.planned;
+        largest = need > largest ? need : largest;
     }
+    if (steps)
+        print_total(out, total, largest, steps, rate, b->options->json);
+    else if (b->options->json)
+        fprintf(out, "]");
     return OK;
 }
 
 /* Everything on the meta device, once the options are resolved. */
-static err plan_parts(const benchmark_options *o, FILE *out)
+static err plan_parts_like(const device *cpu, const benchmark_options *o, int64_t steps, double rate, FILE *out)
 {
     benchmark b = {.options = o};
-    double    rate;
-    TRY(measure_rate(&rate, o->threads));
-    TRY(device_open_meta(&b.dev, NULL));
+    TRY(device_open_meta(&b.dev, cpu));
     if (o->json)
         fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"%s\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
                 dtype_name(o->type), 1e-9 * rate);
     else
         fprintf(out, "%" PRId64 " x %" PRId64 " pixels, %s, matrix rate %.1f GFLOP/s\n", o->size, o->size,
                 dtype_name(o->type), 1e-9 * rate);
-    err e = run_parts(&b, o->config ? plan_run : benchmark_networks, rate, out);
+    err e = run_parts(&b, o->config ? plan_run : benchmark_networks, steps, rate, out);
     if (o->json && e == OK)
-        fprintf(out, "]}\n");
+        fprintf(out, "}\n");
     device_close(b.dev);
+    return e;
+}
+
+/* The CPU gives the rate, and its primitives say what scratch they take. */
+static err plan_parts(const benchmark_options *o, int64_t steps, FILE *out)
+{
+    device *cpu;
+    double  rate;
+    TRY(device_open_cpu(&cpu, o->threads));
+    err e = benchmark_matrix_rate(&rate, cpu);
+    if (e == OK)
+        e = plan_parts_like(cpu, o, steps, rate, out);
+    device_close(cpu);
     return e;
 }
 
@@ -176,14 +211,14 @@ err plan_print(const plan_options *o, FILE *out)
     run_config       *config = NULL;
     TRY(check_options(&made, o));
     if (!o->config)
-        return plan_parts(&made, out);
+        return plan_parts(&made, o->steps, out);
     run_config_load(&config, &memory, &found, o->config, o->set, o->sets); /* its result is in the problems */
     err e = problems_report(&found, stderr, PROBLEM_LINES);
     if (e == OK) {
         made.config = config;
         made.size = config->data.resolution;
         made.type = parameters_type(config);
-        e = plan_parts(&made, out);
+        e = plan_parts(&made, 0, out);
     }
     arena_free(&memory);
     return e;

@@ -16,6 +16,7 @@ typedef struct plan_options {
     const char *model;         /* pipeline folder, or NULL: then random; only headers of weights are read */
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
+    int64_t     steps;         /* > 0: only what one picture takes, of so many steps, and the sum */
     int64_t     size;          /* of the picture's side in pixels; 0: what the UNet was made for */
     int         threads;       /* for the matrix rate */
     bool        json;

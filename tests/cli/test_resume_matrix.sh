@@ -74,6 +74,9 @@ variant=("${common[@]}" --set optimizer.kind=adamw)
 if [ "$full" ]; then matrix adamw $every; else matrix adamw 3 18; fi
 variant=("${common[@]}" --set optimizer.kind=adamw8bit)
 if [ "$full" ]; then matrix adamw8bit $every; else matrix adamw8bit 12; fi
+variant=("${common[@]}" --set optimizer.kind=adamw --set train.activation_checkpointing=on)
+if [ "$full" ]; then matrix checkpointed $every; else matrix checkpointed 9; fi
+same adamw-whole checkpointed-whole
 variant=("${common[@]}" --set data.cache=cache)
 "$msd" prepare run.yaml --quiet "${variant[@]}"
 if [ "$full" ]; then matrix cached $every; else matrix cached 6; fi

@@ -351,12 +351,12 @@ typedef struct trainer {
 
 static void read_batch(batch *b, golden *g)
 {
-    const stored_tensor *latents = golden_tensor(g, "latents"), *image = golden_tensor(g, "image_hidden");
+    const stored_tensor *latents = golden_tensor(g, "latents"), *pictures = golden_tensor(g, "image_hidden");
     const stored_tensor *text = golden_tensor(g, "encoder_hidden_states");
-    *b = (batch){.B = latents->dim[0], .S = image->dim[1], .h = latents->dim[2], .w = latents->dim[3],
+    *b = (batch){.B = latents->dim[0], .S = pictures->dim[1], .h = latents->dim[2], .w = latents->dim[3],
                  .C = latents->dim[1], .T = text->dim[1], .X = text->dim[2],
-                 .P = golden_tensor(g, "text_embeds")->dim[1], .L = image->dim[2],
-                 .D = image->dim[3], .E = golden_tensor(g, "phrase_embeds")->dim[2],
+                 .P = golden_tensor(g, "text_embeds")->dim[1], .L = pictures->dim[2],
+                 .D = pictures->dim[3], .E = golden_tensor(g, "phrase_embeds")->dim[2],
                  .latents = golden_nhwc(g, "latents"), .noise = golden_nhwc(g, "noise"),
                  .timesteps = golden_f32(g, "timesteps"), .text = golden_f32(g, "encoder_hidden_states"),
                  .pooled = golden_f32(g, "text_embeds"), .time_ids = golden_f32(g, "time_ids"),

@@ -11,6 +11,9 @@ lowest and highest, and the ratio msd / PyTorch (smaller is better for msd). Wei
 random on both sides, their values change no time. Beside the clock's time stands the CPU time of each process, which a
 busy machine disturbs less. PyTorch runs in inference_mode with channels_last convolutions where that is its best.
 
+train_step runs msd with activation checkpointing, train_step_fast without; PyTorch keeps its activations in both.
+A trainer without a cache encodes in each step: vae_encode, text and, for each subject, vision come on top of train_step.
+
 train_step also prints memory: the most that is resident beyond what lies there between steps (weights, optimizer state),
 gradients included on both sides; PyTorch's by the kernel's high-water mark, msd's by its own count of every byte.
 generate is the whole command, from the start of the process to the picture, and below it the same without loading:
@@ -106,6 +109,35 @@ class Vae:
         self.model.decode(self.latent)
 
 
+class VaeEncode(Vae):
+    """Of a picture of --size."""
+    ours = "encode"
+
+    def __init__(self, a):
+        super().__init__(a)
+        self.picture = torch.randn(1, 3, a.size, a.size)
+
+    @torch.inference_mode()
+    def run(self):
+        self.model.encode(self.picture)
+
+
+class Text:
+    """One prompt of 77 tokens through both text encoders."""
+    ours = "text"
+
+    def __init__(self, a):
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
+        self.models = [kind.from_pretrained(a.model, subfolder=name, torch_dtype=torch.float32).eval() for kind, name in
+                       [(CLIPTextModel, "text_encoder"), (CLIPTextModelWithProjection, "text_encoder_2")]]
+        self.ids = torch.randint(0, 200, (1, 77))
+
+    @torch.inference_mode()
+    def run(self):
+        for model in self.models:
+            model(self.ids, output_hidden_states=True)
+
+
 class Vision:
     """The image encoder on one picture, with its head."""
     ours = "vision"
@@ -185,7 +217,7 @@ class Resampler(torch.nn.Module):
 
 class TrainStep:
     """UNet frozen, adapter trained: forward, backward, clipping, AdamW; batch 1, two subjects, encoder outputs given."""
-    ours = "train"
+    ours, arguments = "train", ["--activation-checkpointing"]
 
     def __init__(self, a):
         base = Unet(a)
@@ -217,6 +249,11 @@ class TrainStep:
         self.optimizer.step()
 
 
+class TrainStepFast(TrainStep):
+    """The same; msd without activation checkpointing."""
+    arguments = []
+
+
 def status(key):
     with open("/proc/self/status") as f:
         return int(re.search(key + r":\s+(\d+) kB", f.read()).group(1)) * 1024
@@ -234,7 +271,8 @@ def peak_of(run, between):
     return status("VmHWM") - before
 
 
-PARTS = {"unet": Unet, "unet_bf16": UnetBf16, "vae": Vae, "vision": Vision, "conv": Conv, "attention": Attention, "train_step": TrainStep}
+PARTS = {"unet": Unet, "unet_bf16": UnetBf16, "vae": Vae, "vae_encode": VaeEncode, "text": Text, "vision": Vision, "conv": Conv, "attention": Attention, "train_step": TrainStep,
+         "train_step_fast": TrainStepFast}
 
 
 def theirs(part, a):
@@ -258,8 +296,9 @@ def ours(part, a):
         line += ["--model", a.model]
         if a.image_encoder:
             line += ["--image-encoder", a.image_encoder]
-    found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["parts"][0]
-    return found["ms"], found["cpu_ms"], (found["step_bytes"] + found["gradient_bytes"]) / 2**20
+    found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["parts"]
+    return (sum(f["ms"] for f in found), sum(f["cpu_ms"] for f in found),
+            max(f["step_bytes"] + f["gradient_bytes"] for f in found) / 2**20)
 
 
 # ---- the whole command ----

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Registers, shared memory and spills of each CUDA kernel as ptxas reports them, and the occupancy that follows: the share of
+# an SM's 64 warps (sm_80, sm_90) that blocks of the kernel's size fill. Compiles each file for one architecture; exit 1
+# where a kernel spills.
+#   usage: scripts/kernel-table.sh TOOLKIT [ARCHITECTURE = 90] [FILE.cu ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ $# -lt 1 ] || [ ! -x "$1/bin/nvcc" ]; then
+  echo "usage: scripts/kernel-table.sh TOOLKIT [ARCHITECTURE] [FILE.cu ...]   (TOOLKIT/bin/nvcc: scripts/setup-cuda.sh)" >&2
+  exit 2
+fi
+nvcc=$1/bin/nvcc
+arch=${2:-90}
+shift $(($# < 2 ? 1 : 2))
+files=("$@")
+[ $# -gt 0 ] || files=(autograd/cuda/*.cu)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for file in "${files[@]}"; do
+  "$nvcc" -std=c++17 "-arch=sm_$arch" --Werror all-warnings -Xptxas -v --keep --keep-dir "$work" -I. -c "$file" \
+    -o "$work/kernel.o" 2>>"$work/log"
+done
+printf '%-78s %5s %6s %7s %7s %6s\n' "kernel (sm_$arch)" "block" "regs" "shared" "spills" "occup."
+# One line for each kernel: mangled name, registers, bytes of shared memory, bytes spilled, threads of its launch bound.
+awk 'FILENAME ~ /ptx$/ {
+       if (match($0, /\.entry [^( ]+/)) entry = substr($0, RSTART + 7, RLENGTH - 7)
+       if ($1 == ".maxntid") {sub(",", "", $2); block[entry] = $2}
+       next
+     }
+     /Compiling entry function/ {match($0, /\047[^\047]*\047/); name = substr($0, RSTART + 1, RLENGTH - 2)}
+     /spill stores/ {for (i = 1; i <= NF; i++) if ($i == "spill") spill[name] += $(i - 2)}
+     /Used [0-9]+ registers/ {
+       shared = 0
+       for (i = 1; i <= NF; i++) {if ($i == "Used") regs = $(i + 1); if ($i ~ /^smem/) shared = $(i - 2)}
+       print name, regs, shared, spill[name], block[name]
+     }' "$work"/*.ptx "$work/log" | c++filt -p | sed 's/(anonymous namespace):://g; s/__nv_bfloat16/bf16/g' | sort | awk -v arch="$arch" '
+  {
+    block = $NF; spill = $(NF - 1); shared = $(NF - 2); regs = $(NF - 3); NF -= 4; name = $0; sub(/^void /, "", name)
+    warps = block / 32
+    per_warp = int((regs * 32 + 255) / 256) * 256
+    blocks = int(int(65536 / per_warp) / warps)
+    if (shared) {by_shared = int((arch == 90 ? 227 : 163) * 1024 / (shared + 1024)); if (by_shared < blocks) blocks = by_shared}
+    if (blocks > 32) blocks = 32
+    if (blocks * warps > 64) blocks = int(64 / warps)
+    printf "%-78s %5d %6d %7d %7d %5d%%\n", substr(name, 1, 78), block, regs, shared, spill, 100 * blocks * warps / 64
+    if (spill > 0) spilled++
+  }
+  END {printf "%d kernels, %d with spills\n", NR, spilled; exit spilled > 0}'

@@ -63,7 +63,7 @@ static __device__ __forceinline__ int64_t thread_count()
 }
 
 /* Calls f.template run<W>(i) for the whole packs of W of n elements, then run<1> for the rest. */
-template <int W, class F> __global__ void __launch_bounds__(BLOCK_THREADS) each_kernel(F f, int64_t n)
+template <int W, class F> __global__ void __launch_bounds__(BLOCK_THREADS, 4) each_kernel(F f, int64_t n)
 {
     int64_t packs = n / W;
     for (int64_t i = thread_index(); i < packs; i += thread_count())

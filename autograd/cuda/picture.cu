@@ -12,7 +12,7 @@ template <class T> struct selected {
     template <int W> __device__ void run(int64_t i) const
     {
         int64_t  sample = i / size;
-        const T *from = !pick[sample] ? b + i : one ? a + i % size : a + i;
+        const T *from = !pick[sample] ? b + i : a + i - (one ? sample * size : 0);
         *reinterpret_cast<pack<T, W> *>(y + i) = *reinterpret_cast<const pack<T, W> *>(from);
     }
 };

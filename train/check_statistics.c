@@ -103,6 +103,7 @@ void check_statistics_print(FILE *out, const check_statistics *s)
         fprintf(out, "%s%lld", i ? ", " : " (lines ", (long long)s->unmatched_line[i]);
     fprintf(out, "%s\n", !s->unmatched ? "" : s->unmatched > STATISTICS_LINES ? ", ...)" : ")");
     fprintf(out, "  files with the content of another: %lld\n", (long long)s->same_content);
+    fflush(out); /* an error, which comes last, goes to another stream */
 }
 
 static json_t *spread_json(spread s)

@@ -117,7 +117,8 @@ template <class... P> struct call_of {
     template <size_t... I> static std::shared_ptr<void> copied(void **arguments, std::index_sequence<I...>)
     {
         std::shared_ptr<void> memory(calloc(1, sizeof(values)), free);
-        new (memory.get()) values(*(P *)arguments[I]...);
+        values *v = new (memory.get()) values(*(P *)arguments[I]...);
+        (__builtin_clear_padding(&std::get<I>(*v)), ...); /* what lay there before may look like a pointer */
         return memory;
     }
 };

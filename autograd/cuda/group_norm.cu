@@ -63,11 +63,11 @@ static __device__ __forceinline__ channel_values<W> values_of(const group_shape 
 
 /* Adds the threads' sums of each channel in order: part (batch,chunks,2,channels). */
 template <int W>
-static __device__ __forceinline__ void write_part(double *part, const group_shape &g, const place &p, const double (&sum)[W],
-                                                  const double (&square)[W])
+static __device__ __forceinline__ void write_part(double *part, double (&shared)[4 * W][TILE], const group_shape &g,
+                                                  const place &p, const double (&sum)[W], const double (&square)[W])
 {
     constexpr int lanes = TILE / W, deep = BLOCK_THREADS / lanes;
-    __shared__ double shared[deep][TILE];
+    static_assert(deep == 4 * W, "a row of shared memory for each row of threads");
     double *to = part + (p.sample * gridDim.x + blockIdx.x) * 2 * g.channels;
     int     lane = (int)threadIdx.x % lanes, row = (int)threadIdx.x / lanes;
     int64_t mine = (int64_t)blockIdx.y * TILE + threadIdx.x;
@@ -90,6 +90,7 @@ static __device__ __forceinline__ void write_part(double *part, const group_shap
 template <int W, class T>
 __global__ void __launch_bounds__(BLOCK_THREADS) moment_parts(double *part, const T *x, const T *vec, group_shape g)
 {
+    __shared__ double shared[4 * W][TILE];
     place  p = place_of<W>(g);
     double sum[W] = {}, square[W] = {};
     if (p.inside && p.first < p.end) {
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS) moment_parts(double *part, cons
             square[j] = n * at * at + 2 * at * (double)s[j] + (double)q[j];
         }
     }
-    write_part<W>(part, g, p, sum, square);
+    write_part<W>(part, shared, g, p, sum, square);
 }
 
 /* The sums of one group, by one warp, which all get. */
@@ -183,6 +184,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS)
     gradient_parts(double *part, const T *dy, const T *x, const T *vec, const T *w, const T *b, const float *mean,
                    const float *rstd, group_shape g, bool silu)
 {
+    __shared__ double shared[4 * W][TILE];
     place  p = place_of<W>(g);
     double sum[W] = {}, square[W] = {};
     if (p.inside) {
@@ -207,7 +209,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS)
             square[j] = (double)q[j];
         }
     }
-    write_part<W>(part, g, p, sum, square);
+    write_part<W>(part, shared, g, p, sum, square);
 }
 
 /* means (batch,groups,2) of g and of g xhat */

@@ -54,13 +54,15 @@ static void forward_graph(dnn_graph *g, const tensor *y, bool lse, const tensor 
     dnn_shape shapes[] = {bhtd(q), bhtd(k), bhtd(v), bhtd(y)};
     int64_t rows = q->dim[1], heads = q->dim[2];
     dnn_shape sums = {{q->dim[0], heads, rows, 1}, {heads * rows, rows, 1, 1}};
-    const cudnnBackendAttributeName_t name[] = {CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC,
-                                                CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC};
+    const cudnnBackendAttributeName_t name[] = {
+        CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC,
+        CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC};
     descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
     for (int i = 0; i < 4; i++)
         dnn_link(g, d, name[i], dnn_tensor(g, ID_Q + i, &shapes[i], CUDNN_DATA_BFLOAT16, DNN_REAL));
     if (lse)
-        dnn_link(g, d, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC, dnn_tensor(g, ID_LSE, &sums, CUDNN_DATA_FLOAT, DNN_REAL));
+        dnn_link(g, d, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC,
+                 dnn_tensor(g, ID_LSE, &sums, CUDNN_DATA_FLOAT, DNN_REAL));
     dnn_link(g, d, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, dnn_number(g, ID_SCALE));
     dnn_operation(g, d);
 }
@@ -123,8 +125,8 @@ err cuda_attention(device *d, tensor *y, tensor *lse, const tensor *q, const ten
 }
 
 err cuda_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *y,
-                            const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale, bool causal,
-                            bool add_q, bool add_k, bool add_v)
+                            const tensor *lse, const tensor *q, const tensor *k, const tensor *v, float scale,
+                            bool causal, bool add_q, bool add_k, bool add_v)
 {
     bool bf16;
     (void)y; /* its rounding would go into the gradient */
@@ -135,21 +137,30 @@ err cuda_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const
     TRY(cuda_scratch_get(d, &s, cuda_attention_backward_scratch_bytes(&shape)));
     if (d->dataless)
         return cuda_done(d, &s, cudaSuccess, "");
-    return cuda_done(d, &s, cuda_attention_backward_launch(heads_of(dq), heads_of(dk), heads_of(dv), heads_of(dy), lse->data,
-                                                           heads_of(q), heads_of(k), heads_of(v), &shape, add_q, add_k,
-                                                           add_v, s.data, cuda_stream_of(d)), "attention_backward");
+    return cuda_done(d, &s,
+                     cuda_attention_backward_launch(heads_of(dq), heads_of(dk), heads_of(dv), heads_of(dy), lse->data,
+                                                    heads_of(q), heads_of(k), heads_of(v), &shape, add_q, add_k, add_v,
+                                                    s.data, cuda_stream_of(d)),
+                     "attention_backward");
 }
 
 static cuda_subjects_shape subjects_of(const tensor *q, const tensor *k, const tensor *mask, float scale, bool bf16)
 {
     int64_t subjects = mask->dim[1];
-    return (cuda_subjects_shape){.batch = q->dim[0], .samples = k->dim[0], .subjects = subjects,
-                                 .tokens = subjects ? k->dim[1] / subjects : 0, .queries = q->dim[1], .heads = q->dim[2],
-                                 .size = q->dim[3], .scale = scale, .bf16 = bf16};
+    return (cuda_subjects_shape){.batch = q->dim[0],
+                                 .samples = k->dim[0],
+                                 .subjects = subjects,
+                                 .tokens = subjects ? k->dim[1] / subjects : 0,
+                                 .queries = q->dim[1],
+                                 .heads = q->dim[2],
+                                 .size = q->dim[3],
+                                 .scale = scale,
+                                 .bf16 = bf16};
 }
 
-err cuda_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q, const tensor *k,
-                                 const tensor *v, const tensor *mask, const tensor *subject_scales, float scale)
+err cuda_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor *base, const tensor *q,
+                                 const tensor *k, const tensor *v, const tensor *mask, const tensor *subject_scales,
+                                 float scale)
 {
     bool bf16;
     TRY(cuda_one_type_strided(&bf16, "multi_subject_attention", CUDA_TENSORS(y, base, q, k, v)));
@@ -165,9 +176,10 @@ err cuda_multi_subject_attention(device *d, tensor *y, tensor *lse, const tensor
                                                  cuda_stream_of(d)), "multi_subject_attention");
 }
 
-err cuda_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy, const tensor *lse,
-                                          const tensor *q, const tensor *k, const tensor *v, const tensor *mask,
-                                          const tensor *subject_scales, float scale, bool add_q, bool add_k, bool add_v)
+err cuda_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, tensor *dv, const tensor *dy,
+                                          const tensor *lse, const tensor *q, const tensor *k, const tensor *v,
+                                          const tensor *mask, const tensor *subject_scales, float scale, bool add_q,
+                                          bool add_k, bool add_v)
 {
     bool bf16;
     TRY(cuda_one_type_strided(&bf16, "multi_subject_attention_backward", CUDA_TENSORS(q, k, v, dy, dq, dk, dv)));
@@ -177,9 +189,10 @@ err cuda_multi_subject_attention_backward(device *d, tensor *dq, tensor *dk, ten
     TRY(cuda_scratch_get(d, &s, cuda_subjects_backward_scratch_bytes(&shape)));
     if (d->dataless)
         return cuda_done(d, &s, cudaSuccess, "");
-    return cuda_done(d, &s, cuda_subjects_backward_launch(heads_of(dq), heads_of(dk), heads_of(dv), heads_of(dy), lse->data,
-                                                          heads_of(q), heads_of(k), heads_of(v), mask->data,
-                                                          subject_scales ? subject_scales->data : NULL, &shape, add_q, add_k,
-                                                          add_v, s.data, cuda_stream_of(d)),
+    return cuda_done(d, &s,
+                     cuda_subjects_backward_launch(heads_of(dq), heads_of(dk), heads_of(dv), heads_of(dy), lse->data,
+                                                   heads_of(q), heads_of(k), heads_of(v), mask->data,
+                                                   subject_scales ? subject_scales->data : NULL, &shape, add_q, add_k,
+                                                   add_v, s.data, cuda_stream_of(d)),
                      "multi_subject_attention_backward");
 }

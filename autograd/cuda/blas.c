@@ -88,10 +88,14 @@ static err set_preference(cublasLtMatmulPreference_t preference, const cuda_stat
     uint32_t c = p->c ? (uint32_t)alignment_of(p->c) : d;
     BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                   &s->workspace_bytes, sizeof s->workspace_bytes));
-    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a));
-    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b));
-    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c));
-    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d));
+    BLAS_TRY(
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a));
+    BLAS_TRY(
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b));
+    BLAS_TRY(
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c));
+    BLAS_TRY(
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d));
     return OK;
 }
 
@@ -103,20 +107,34 @@ static err propose(cublasLtMatmulHeuristicResult_t *out, const cuda_state *s, co
     err e = set_preference(preference, s, p);
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (e == OK)
-        status = cublasLtMatmulAlgoGetHeuristic(s->blas, t->operation, t->a, t->b, t->d, t->d, preference, 1, out, &found);
+        status =
+            cublasLtMatmulAlgoGetHeuristic(s->blas, t->operation, t->a, t->b, t->d, t->d, preference, 1, out, &found);
     cublasLtMatmulPreferenceDestroy(preference);
     TRY(e);
     if (status != CUBLAS_STATUS_SUCCESS || !found)
-        return err_set(E_DEVICE, "cuda: cublasLtMatmulAlgoGetHeuristic: no algorithm for a product of %lld x %lld x %lld in "
-                                 "%s (%s); update cuBLAS, or use --device cpu", (long long)p->m, (long long)p->n,
-                       (long long)p->k, p->bf16 ? "bf16" : "f32", cublasLtGetStatusString(status));
+        return err_set(E_DEVICE,
+                       "cuda: cublasLtMatmulAlgoGetHeuristic: no algorithm for a product of %lld x %lld x %lld in "
+                       "%s (%s); update cuBLAS, or use --device cpu",
+                       (long long)p->m, (long long)p->n, (long long)p->k, p->bf16 ? "bf16" : "f32",
+                       cublasLtGetStatusString(status));
     return OK;
 }
 
 static err choose(const cublasLtMatmulAlgo_t **out, cuda_state *s, const descriptors *t, const product *p)
 {
-    int64_t key[] = {p->m, p->n, p->k, p->a_transposed, p->b_transposed, p->bf16, p->d_bf16, p->c != NULL, p->bias != NULL,
-                     alignment_of(p->a), alignment_of(p->b), p->c ? alignment_of(p->c) : 0, alignment_of(p->d)};
+    int64_t key[] = {p->m,
+                     p->n,
+                     p->k,
+                     p->a_transposed,
+                     p->b_transposed,
+                     p->bf16,
+                     p->d_bf16,
+                     p->c != NULL,
+                     p->bias != NULL,
+                     alignment_of(p->a),
+                     alignment_of(p->b),
+                     p->c ? alignment_of(p->c) : 0,
+                     alignment_of(p->d)};
     keyed_entry *entry = keyed_at(&s->products, key, (int)(sizeof key / sizeof *key));
     if (!entry->value) {
         cublasLtMatmulHeuristicResult_t found;
@@ -141,8 +159,9 @@ static err multiply(device *d, const product *p)
     err e = choose(&algorithm, s, &t, p);
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (e == OK)
-        status = cublasLtMatmul(s->blas, t.operation, &one, p->a, t.a, p->b, t.b, p->c ? &one : &zero,
-                                p->c ? p->c : p->d, t.d, p->d, t.d, algorithm, s->workspace, s->workspace_bytes, s->stream);
+        status =
+            cublasLtMatmul(s->blas, t.operation, &one, p->a, t.a, p->b, t.b, p->c ? &one : &zero, p->c ? p->c : p->d,
+                           t.d, p->d, t.d, algorithm, s->workspace, s->workspace_bytes, s->stream);
     close_descriptors(&t);
     TRY(e);
     return status == CUBLAS_STATUS_SUCCESS ? OK : cuda_blas_failed(status, "cublasLtMatmul");
@@ -173,6 +192,14 @@ err cuda_linear_dw(device *d, tensor *dw, const tensor *dy, const tensor *x, boo
     bool bf16, wide;
     TRY(cuda_one_type(&bf16, "linear_dw", CUDA_TENSORS(dy, x)));
     TRY(cuda_gradient_type(&wide, "linear_dw", dw, bf16));
-    return multiply(d, &(product){.m = x->dim[1], .n = dy->dim[1], .k = dy->dim[0], .b_transposed = true, .a = x->data,
-                                  .b = dy->data, .c = add ? dw->data : NULL, .d = dw->data, .bf16 = bf16, .d_bf16 = !wide});
+    return multiply(d, &(product){.m = x->dim[1],
+                                  .n = dy->dim[1],
+                                  .k = dy->dim[0],
+                                  .b_transposed = true,
+                                  .a = x->data,
+                                  .b = dy->data,
+                                  .c = add ? dw->data : NULL,
+                                  .d = dw->data,
+                                  .bf16 = bf16,
+                                  .d_bf16 = !wide});
 }

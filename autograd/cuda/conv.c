@@ -1,6 +1,6 @@
-/* Convolutions through cuDNN's graphs, NHWC. The epilogue is residual, then bias: the order that has precompiled kernels;
- * a graph without an engine is computed as the bare convolution and the additions after it. A pointwise convolution is a
- * product. Padding that differs between the sides, which few engines know, is laid around a copy. */
+/* Convolutions through cuDNN's graphs, NHWC. The epilogue is residual, then bias: the order that has precompiled
+ * kernels; a graph without an engine is computed as the bare convolution and the additions after it. A pointwise
+ * convolution is a product. Padding that differs between the sides, which few engines know, is laid around a copy. */
 #include "autograd/cuda/dnn.h"
 
 enum { ID_X = 1, ID_W, ID_Y, ID_BIAS, ID_RESIDUAL };
@@ -45,7 +45,8 @@ static descriptor geometry_of(dnn_graph *g, const conv_geometry *c)
 static void forward_graph(dnn_graph *g, const convolution *c)
 {
     const float one = 1.0f, zero = 0.0f;
-    dnn_shape x = nhwc(c->x), w = nhwc(c->w), y = nhwc(c->y), bias = {{1, y.dim[1], 1, 1}, {y.dim[1], 1, y.dim[1], y.dim[1]}};
+    dnn_shape x = nhwc(c->x), w = nhwc(c->w), y = nhwc(c->y),
+              bias = {{1, y.dim[1], 1, 1}, {y.dim[1], 1, y.dim[1], y.dim[1]}};
     cudnnDataType_t type = type_of(c->bf16);
     descriptor result = dnn_tensor(g, ID_Y, &y, type, DNN_REAL);
     descriptor to = c->bias || c->residual ? dnn_between(g, &y, CUDNN_DATA_FLOAT) : result;
@@ -85,8 +86,9 @@ static void backward_graph(dnn_graph *g, const convolution *c)
 static err plan_of(const dnn_plan **out, cuda_state *s, const convolution *c)
 {
     const tensor *x = c->x, *w = c->w;
-    int64_t key[] = {1 + c->backward, x->dim[0], x->dim[1], x->dim[2], x->dim[3], w->dim[0], w->dim[1], w->dim[2],
-                     c->g.stride, c->g.pad_top, c->g.pad_left, c->g.pad_bottom, c->g.pad_right, c->bf16, c->bias, c->residual};
+    int64_t key[] = {1 + c->backward, x->dim[0], x->dim[1],   x->dim[2],    x->dim[3],     w->dim[0],
+                     w->dim[1],       w->dim[2], c->g.stride, c->g.pad_top, c->g.pad_left, c->g.pad_bottom,
+                     c->g.pad_right,  c->bf16,   c->bias,     c->residual};
     keyed_entry *entry = keyed_at(&s->plans, key, (int)(sizeof key / sizeof *key));
     if (!entry->value && !entry->absent) {
         dnn_graph g;
@@ -124,9 +126,11 @@ static err run(device *d, const dnn_plan *plan, void *const pointer[5])
 
 static err no_engine(const convolution *c)
 {
-    return err_set(E_DEVICE, "cuda: cuDNN has no engine for the %s of a convolution of %s by %lld x %lld, %s; update cuDNN "
-                             "or use --device cpu", c->backward ? "data gradient" : "forward", c->w->name,
-                   (long long)c->w->dim[1], (long long)c->w->dim[2], c->bf16 ? "bf16" : "f32");
+    return err_set(E_DEVICE,
+                   "cuda: cuDNN has no engine for the %s of a convolution of %s by %lld x %lld, %s; update cuDNN "
+                   "or use --device cpu",
+                   c->backward ? "data gradient" : "forward", c->w->name, (long long)c->w->dim[1],
+                   (long long)c->w->dim[2], c->bf16 ? "bf16" : "f32");
 }
 
 /* ---- forward ---- */
@@ -156,7 +160,8 @@ static err forward(device *d, tensor *y, const tensor *x, const tensor *w, const
     c->residual = residual != NULL;
     TRY(plan_of(&plan, s, c));
     if (plan)
-        return run(d, plan, (void *[5]){x->data, w->data, y->data, bias ? bias->data : NULL, residual ? residual->data : NULL});
+        return run(d, plan,
+                   (void *[5]){x->data, w->data, y->data, bias ? bias->data : NULL, residual ? residual->data : NULL});
     c->bias = c->residual = false;
     TRY(plan_of(&plan, s, c));
     if (!plan)
@@ -174,7 +179,8 @@ static bool lopsided(const conv_geometry *g)
 /* x's shape with the padding around it, and x's place inside; `data` is the padded tensor's. */
 static void pad_around(tensor *padded, tensor *inside, const tensor *x, const conv_geometry *g, void *data)
 {
-    int64_t dim[4] = {x->dim[0], x->dim[1] + g->pad_top + g->pad_bottom, x->dim[2] + g->pad_left + g->pad_right, x->dim[3]};
+    int64_t dim[4] = {x->dim[0], x->dim[1] + g->pad_top + g->pad_bottom, x->dim[2] + g->pad_left + g->pad_right,
+                      x->dim[3]};
     *padded = *x;
     padded->data = data;
     tensor_set_shape(padded, 4, dim);
@@ -191,8 +197,8 @@ static size_t padded_bytes(const tensor *x, const conv_geometry *g)
     return (size_t)(x->dim[0] * rows * columns * x->dim[3]) * dtype_bytes(x->type);
 }
 
-static err forward_padded(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias, const tensor *residual,
-                          convolution *c)
+static err forward_padded(device *d, tensor *y, const tensor *x, const tensor *w, const tensor *bias,
+                          const tensor *residual, convolution *c)
 {
     tensor padded, inside;
     cuda_scratch s;
@@ -211,7 +217,8 @@ static err forward_padded(device *d, tensor *y, const tensor *x, const tensor *w
 /* A convolution that sees one pixel at a time, as a product of its pixels. */
 static bool pointwise(const tensor *w, const conv_geometry *g)
 {
-    return w->dim[1] == 1 && w->dim[2] == 1 && g->stride == 1 && !g->pad_top && !g->pad_left && !g->pad_bottom && !g->pad_right;
+    return w->dim[1] == 1 && w->dim[2] == 1 && g->stride == 1 && !g->pad_top && !g->pad_left && !g->pad_bottom &&
+           !g->pad_right;
 }
 
 static tensor as_matrix(const tensor *t, int64_t columns)

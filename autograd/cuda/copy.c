@@ -31,7 +31,8 @@ err cuda_fill(device *d, tensor *y, float value)
     return OK;
 }
 
-/* ---- host to card: pieces go through the two pinned buffers in turn, the host fills one while the card reads the other */
+/* ---- host to card: pieces go through the two pinned buffers in turn, the host fills one while the card reads the
+ * other */
 
 static err upload_piece(device *d, void *to, dtype to_type, const void *host, dtype type, int64_t count, int turn)
 {

@@ -156,7 +156,8 @@ err cuda_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *
 err cuda_sum_squares(device *d, double *out, const tensor *x);
 err cuda_adamw(device *d, tensor *p, tensor *m, tensor *v, tensor *copy, const tensor *g, float clip, double lr,
                double beta1, double beta2, double eps, double decay, int64_t step);
-err cuda_adamw8(device *d, tensor *p, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
-                float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step);
+err cuda_adamw8(device *d, tensor *p, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy,
+                const tensor *g, float clip, double lr, double beta1, double beta2, double eps, double decay,
+                int64_t step);
 
 #endif

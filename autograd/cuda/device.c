@@ -123,15 +123,20 @@ static err check_card(int index)
         return err_set(E_DEVICE, "cuda:%d: no NVIDIA driver is installed; install one for CUDA %d.%d or newer, or use "
                                  "--device cpu", index, runtime / 1000, runtime % 1000 / 10);
     if (driver / 1000 < runtime / 1000)
-        return err_set(E_DEVICE, "cuda:%d: the NVIDIA driver knows CUDA up to %d.%d, this build needs %d.0; update the "
-                                 "driver, or use --device cpu", index, driver / 1000, driver % 1000 / 10, runtime / 1000);
+        return err_set(E_DEVICE,
+                       "cuda:%d: the NVIDIA driver knows CUDA up to %d.%d, this build needs %d.0; update the "
+                       "driver, or use --device cpu",
+                       index, driver / 1000, driver % 1000 / 10, runtime / 1000);
     CUDA_TRY(cudaGetDeviceCount(&count));
     if (index >= count)
-        return err_set(E_DEVICE, "cuda:%d: this process sees %d cards; see nvidia-smi and CUDA_VISIBLE_DEVICES", index, count);
+        return err_set(E_DEVICE, "cuda:%d: this process sees %d cards; see nvidia-smi and CUDA_VISIBLE_DEVICES", index,
+                       count);
     TRY(read_capability(&major, &minor, index));
     if (major < LEAST_CAPABILITY)
-        return err_set(E_DEVICE, "cuda:%d: the card has compute capability %d.%d, expected %d.0 or newer; use another card "
-                                 "or --device cpu", index, major, minor, LEAST_CAPABILITY);
+        return err_set(E_DEVICE,
+                       "cuda:%d: the card has compute capability %d.%d, expected %d.0 or newer; use another card "
+                       "or --device cpu",
+                       index, major, minor, LEAST_CAPABILITY);
     return OK;
 }
 
@@ -142,8 +147,10 @@ static err on_card(void **out, size_t bytes)
         size_t have = 0, all = 0;
         cudaGetLastError();
         cudaMemGetInfo(&have, &all);
-        return err_set(E_MEMORY, "cuda: cannot get %zu MiB: %zu of the card's %zu MiB are free; see nvidia-smi for who holds "
-                                 "the rest", (bytes >> 20) + 1, have >> 20, all >> 20);
+        return err_set(E_MEMORY,
+                       "cuda: cannot get %zu MiB: %zu of the card's %zu MiB are free; see nvidia-smi for who holds "
+                       "the rest",
+                       (bytes >> 20) + 1, have >> 20, all >> 20);
     }
     return status == cudaSuccess ? OK : cuda_failed(status, "cudaMalloc");
 }
@@ -227,7 +234,8 @@ void device_describe_cuda(char *text, size_t bytes)
     }
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    snprintf(text, bytes, "%s, %zu MiB, capability %d.%d; driver for CUDA %d.%d, runtime %d.%d, cuBLASLt %zu, cuDNN %zu",
-             card.name, card.totalGlobalMem >> 20, card.major, card.minor, driver / 1000, driver % 1000 / 10,
-             runtime / 1000, runtime % 1000 / 10, cublasLtGetVersion(), cudnnGetVersion());
+    snprintf(text, bytes,
+             "%s, %zu MiB, capability %d.%d; driver for CUDA %d.%d, runtime %d.%d, cuBLASLt %zu, cuDNN %zu", card.name,
+             card.totalGlobalMem >> 20, card.major, card.minor, driver / 1000, driver % 1000 / 10, runtime / 1000,
+             runtime % 1000 / 10, cublasLtGetVersion(), cudnnGetVersion());
 }

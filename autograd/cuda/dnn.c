@@ -32,8 +32,8 @@ descriptor dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type)
     return d;
 }
 
-void dnn_set(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-             const void *values)
+void dnn_set(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+             int64_t count, const void *values)
 {
     if (g->status == CUDNN_STATUS_SUCCESS)
         keep(g, cudnnBackendSetAttribute(d, name, type, count, values), "cudnnBackendSetAttribute");
@@ -172,7 +172,8 @@ static bool engine_fits(const dnn_graph *g, descriptor configuration)
         status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                           CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, note);
     for (int64_t i = 0; status == CUDNN_STATUS_SUCCESS && i < count && i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; i++) {
-        bool fewer_bits = note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+        bool fewer_bits = note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
+                          note[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
                           note[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
         fits = fits && note[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC && !(g->exact && fewer_bits);
     }
@@ -186,10 +187,11 @@ static descriptor plan_of(const dnn_graph *g, descriptor configuration)
     descriptor plan = NULL;
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) != CUDNN_STATUS_SUCCESS)
         return NULL;
-    cudnnStatus_t status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
+    cudnnStatus_t status =
+        cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
     if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                          &configuration);
+        status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                          1, &configuration);
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendFinalize(plan);
     if (status == CUDNN_STATUS_SUCCESS)
@@ -254,7 +256,8 @@ err dnn_run(cudnnHandle_t handle, const dnn_plan *plan, const int64_t *ids, void
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
     if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
+        status =
+            cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     if (status == CUDNN_STATUS_SUCCESS)

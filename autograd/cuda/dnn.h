@@ -1,5 +1,5 @@
-/* cuDNN's graphs from C: descriptors are made one by one, errors stick in the graph, and dnn_make_plan says what came of
- * it. A plan is made once per key and run with pointers. */
+/* cuDNN's graphs from C: descriptors are made one by one, errors stick in the graph, and dnn_make_plan says what came
+ * of it. A plan is made once per key and run with pointers. */
 #ifndef MSD_AUTOGRAD_CUDA_DNN_H
 #define MSD_AUTOGRAD_CUDA_DNN_H
 

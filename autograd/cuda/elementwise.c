@@ -106,7 +106,8 @@ err cuda_mse(device *d, tensor *loss, const tensor *a, const tensor *b)
     return cuda_done(d, &s, cuda_mse_launch(loss->data, a->data, b->data, n, bf16, s.data, cuda_stream_of(d)), "mse");
 }
 
-err cuda_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign, bool add)
+err cuda_mse_backward(device *d, tensor *da, const tensor *dloss, const tensor *a, const tensor *b, float sign,
+                      bool add)
 {
     bool bf16;
     TRY(cuda_one_type(&bf16, "mse_backward", CUDA_TENSORS(a, b, da)));

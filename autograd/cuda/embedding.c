@@ -61,7 +61,8 @@ static err select_side(device *d, tensor *dx, const tensor *dy, const tensor *pi
     return OK;
 }
 
-err cuda_select_backward(device *d, tensor *da, tensor *db, const tensor *dy, const tensor *pick, bool add_a, bool add_b)
+err cuda_select_backward(device *d, tensor *da, tensor *db, const tensor *dy, const tensor *pick, bool add_a,
+                         bool add_b)
 {
     bool bf16;
     TRY(cuda_one_type(&bf16, "select_backward", CUDA_TENSORS(dy)));
@@ -74,8 +75,8 @@ err cuda_upsample(device *d, tensor *y, const tensor *x)
 {
     bool bf16;
     TRY(cuda_one_type(&bf16, "upsample", CUDA_TENSORS(x, y)));
-    CUDA_TRY(cuda_upsample_launch(y->data, x->data, x->dim[0], x->dim[1], x->dim[2], y->dim[1], y->dim[2], x->dim[3], bf16,
-                                  cuda_stream_of(d)));
+    CUDA_TRY(cuda_upsample_launch(y->data, x->data, x->dim[0], x->dim[1], x->dim[2], y->dim[1], y->dim[2], x->dim[3],
+                                  bf16, cuda_stream_of(d)));
     return OK;
 }
 

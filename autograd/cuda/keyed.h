@@ -1,5 +1,5 @@
-/* A table of things made once per key, a key being a list of whole numbers (shapes, types, options): algorithms and plans
- * of the libraries. */
+/* A table of things made once per key, a key being a list of whole numbers (shapes, types, options): algorithms and
+ * plans of the libraries. */
 #ifndef MSD_AUTOGRAD_CUDA_KEYED_H
 #define MSD_AUTOGRAD_CUDA_KEYED_H
 

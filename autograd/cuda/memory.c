@@ -54,10 +54,11 @@ static err refused(const cuda_allocator *c, size_t bytes)
     size_t have = 0, all = 0;
     if (cudaMemGetInfo(&have, &all) != cudaSuccess)
         cudaGetLastError();
-    return err_set(E_MEMORY, "cuda:%d: cannot get %zu MiB beside the %zu MiB in use: %zu of the card's %zu MiB are free; "
-                             "lower the batch size, the resolution or the number of subjects, or set "
-                             "train.activation_checkpointing: on", c->index, (bytes >> 20) + 1, c->face.total >> 20,
-                   have >> 20, all >> 20);
+    return err_set(E_MEMORY,
+                   "cuda:%d: cannot get %zu MiB beside the %zu MiB in use: %zu of the card's %zu MiB are free; "
+                   "lower the batch size, the resolution or the number of subjects, or set "
+                   "train.activation_checkpointing: on",
+                   c->index, (bytes >> 20) + 1, c->face.total >> 20, have >> 20, all >> 20);
 }
 
 static err from_card(cuda_allocator *c, void **out, size_t size, size_t bytes)
@@ -110,7 +111,8 @@ static err get(allocator *a, void **out, size_t bytes, lifetime life)
 static void put(allocator *a, void *memory, size_t bytes, lifetime life)
 {
     cuda_allocator *c = (cuda_allocator *)a;
-    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life), a->in_use[life]);
+    CHECK(a->in_use[life] >= bytes, "%zu bytes of %s put back, %zu in use", bytes, lifetime_name(life),
+          a->in_use[life]);
     a->in_use[life] -= bytes;
     a->total -= bytes;
     if (!keeps(life)) {

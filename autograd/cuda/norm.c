@@ -19,8 +19,8 @@ static grouped grouped_of(const tensor *x)
     return g;
 }
 
-err cuda_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec, const tensor *w,
-                    const tensor *b, int groups, float eps, bool silu)
+err cuda_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *vec,
+                    const tensor *w, const tensor *b, int groups, float eps, bool silu)
 {
     bool bf16;
     TRY(cuda_one_type(&bf16, "group_norm", CUDA_TENSORS(x, y, vec, w, b)));
@@ -31,9 +31,11 @@ err cuda_group_norm(device *d, tensor *y, tensor *mean, tensor *rstd, const tens
     TRY(cuda_scratch_get(d, &s, cuda_group_norm_scratch_bytes(g.batch, g.rows, g.channels, groups)));
     if (d->dataless)
         return cuda_done(d, &s, cudaSuccess, "");
-    return cuda_done(d, &s, cuda_group_norm_launch(y->data, mean->data, rstd->data, x->data, data_of(vec), w->data, b->data,
-                                                   g.batch, g.rows, g.channels, groups, eps, silu, bf16, s.data,
-                                                   cuda_stream_of(d)), "group_norm");
+    return cuda_done(d, &s,
+                     cuda_group_norm_launch(y->data, mean->data, rstd->data, x->data, data_of(vec), w->data, b->data,
+                                            g.batch, g.rows, g.channels, groups, eps, silu, bf16, s.data,
+                                            cuda_stream_of(d)),
+                     "group_norm");
 }
 
 err cuda_group_norm_dx(device *d, tensor *dx, const tensor *dy, const tensor *x, const tensor *vec, const tensor *w,
@@ -96,7 +98,8 @@ err cuda_layer_norm_dwb(device *d, tensor *dw, tensor *db, const tensor *dy, con
     TRY(cuda_scratch_get(d, &s, cuda_layer_norm_dwb_scratch_bytes(rows, width)));
     if (d->dataless)
         return cuda_done(d, &s, cudaSuccess, "");
-    return cuda_done(d, &s, cuda_layer_norm_dwb_launch(data_of(dw), data_of(db), dy->data, x->data, mean->data, rstd->data,
-                                                       rows, width, add_w, add_b, bf16, s.data, cuda_stream_of(d)),
+    return cuda_done(d, &s,
+                     cuda_layer_norm_dwb_launch(data_of(dw), data_of(db), dy->data, x->data, mean->data, rstd->data,
+                                                rows, width, add_w, add_b, bf16, s.data, cuda_stream_of(d)),
                      "layer_norm_dwb");
 }

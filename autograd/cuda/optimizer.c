@@ -37,16 +37,17 @@ static err need_maps(device *d)
 }
 
 err cuda_adamw8(device *d, tensor *p, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy,
-                const tensor *g, float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step)
+                const tensor *g, float clip, double lr, double beta1, double beta2, double eps, double decay,
+                int64_t step)
 {
     TRY(cuda_need_f32("adamw8", p));
     TRY(cuda_need_f32("adamw8", g));
     if (m->type != DT_U8 || v->type != DT_U8 || (copy && copy->type != DT_BF16))
-        return err_set(E_SHAPE, "adamw8: the moments of %s are %s and %s, its copy %s; expected u8, u8 and bf16", p->name,
-                       dtype_name(m->type), dtype_name(v->type), copy ? dtype_name(copy->type) : "none");
+        return err_set(E_SHAPE, "adamw8: the moments of %s are %s and %s, its copy %s; expected u8, u8 and bf16",
+                       p->name, dtype_name(m->type), dtype_name(v->type), copy ? dtype_name(copy->type) : "none");
     TRY(need_maps(d));
     CUDA_TRY(cuda_adamw8_launch(p->data, m->data, m_absmax->data, v->data, v_absmax->data, copy ? copy->data : NULL,
-                                g ? g->data : NULL, cuda_state_of(d)->maps, tensor_count(p), clip, lr, beta1, beta2, eps,
-                                decay, step, cuda_stream_of(d)));
+                                g ? g->data : NULL, cuda_state_of(d)->maps, tensor_count(p), clip, lr, beta1, beta2,
+                                eps, decay, step, cuda_stream_of(d)));
     return OK;
 }

@@ -22,9 +22,8 @@ static const char *advice(cudaError_t status)
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorMisalignedAddress:
-        return "the card cannot go on in this process; start again from the last checkpoint (--resume auto) and report it";
-    case cudaErrorECCUncorrectable:
-        return "the card's memory is faulty; see nvidia-smi -q, start again from the last checkpoint on another card";
+        return "the card cannot go on in this process; start again from the last checkpoint (--resume auto) and report "
+               "it";
     default:
         return "start again from the last checkpoint (--resume auto); see nvidia-smi, or use --device cpu";
     }
@@ -39,7 +38,8 @@ err cuda_failed(cudaError_t status, const char *call)
 
 err cuda_blas_failed(cublasStatus_t status, const char *call)
 {
-    return err_set(E_DEVICE, "cuda: %.*s: %s; start again from the last checkpoint (--resume auto), or use --device cpu",
+    return err_set(E_DEVICE,
+                   "cuda: %.*s: %s; start again from the last checkpoint (--resume auto), or use --device cpu",
                    name_length(call), call, cublasLtGetStatusString(status));
 }
 
@@ -48,6 +48,7 @@ err cuda_dnn_failed(cudnnStatus_t status, const char *call)
     char text[256] = "";
     cudnnGetLastErrorString(text, sizeof text);
     text[strcspn(text, "\n")] = '\0';
-    return err_set(E_DEVICE, "cuda: %.*s: %s %s; start again from the last checkpoint (--resume auto), or use --device cpu",
+    return err_set(E_DEVICE,
+                   "cuda: %.*s: %s %s; start again from the last checkpoint (--resume auto), or use --device cpu",
                    name_length(call), call, cudnnGetErrorString(status), text);
 }

@@ -9,8 +9,8 @@ err cuda_one_type_strided(bool *bf16, const char *primitive, int count, const te
             return err_set(E_DEVICE, "cuda %s: %s is %s, expected f32 or bf16; leave --dtype at auto", primitive,
                            t[i]->name, dtype_name(t[i]->type));
         if (t[i]->type != t[0]->type)
-            return err_set(E_DEVICE, "cuda %s: %s is %s, %s is %s; expected one type for both; cast the inputs", primitive,
-                           t[i]->name, dtype_name(t[i]->type), t[0]->name, dtype_name(t[0]->type));
+            return err_set(E_DEVICE, "cuda %s: %s is %s, %s is %s; expected one type for both; cast the inputs",
+                           primitive, t[i]->name, dtype_name(t[i]->type), t[0]->name, dtype_name(t[0]->type));
     }
     *bf16 = t[0]->type == DT_BF16;
     return OK;

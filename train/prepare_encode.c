@@ -124,7 +124,8 @@ static err note_bad(encoding *x, problems *found, const prepare_item *t, const p
 {
     if (s->failed != E_IO && s->failed != E_FORMAT && s->failed != E_DATASET)
         return err_set(s->failed, "%s", s->message);
-    cache_add_unreadable(x->store, s->bad < 0 ? &t->keys.latent : &t->keys.picture[s->bad]);
+    if (s->failed != E_IO) /* a disk that fails today may read tomorrow; the content stays what it is */
+        cache_add_unreadable(x->store, s->bad < 0 ? &t->keys.latent : &t->keys.picture[s->bad]);
     if (x->c->data.bad_samples == BAD_SAMPLES_SKIP)
         problems_warn(found, t->from->path, t->of->line, "%s", s->message);
     else

@@ -9,6 +9,7 @@
 
 typedef float   lanes __attribute__((vector_size(4 * PANEL_LANES), may_alias));
 typedef int32_t masks __attribute__((vector_size(4 * PANEL_LANES), may_alias));
+typedef uint32_t words __attribute__((vector_size(4 * PANEL_LANES), may_alias)); /* that may wrap */
 
 enum { PANEL_DEPTH = 128 };
 
@@ -98,7 +99,7 @@ CPU_INLINE void lanes_exp(lanes *at)
     p = p * r + 0x1.555490p-3f;
     p = p * r + 0x1.fffffcp-2f;
     lanes y = 1.0f + (r + r * r * p);
-    masks power = ((masks)shifted << 23) + 0x3f800000;
+    words power = ((words)shifted << 23) + 0x3f800000u;
     y = y * (lanes)power;
     *at = PICK(x < -0x1.5d4p6f, (lanes){0}, y);
 }

@@ -14,6 +14,7 @@ packages=(
   libssl-dev             # SHA-256
   zlib1g-dev             # CRC-32 of torch's zip files
   libhdf5-dev            # the encoder cache
+  libopenmpi-dev         # training with many processes
   libcmocka-dev          # tests
 )
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "autograd/op.h"
+#include "autograd/completion.h"
 
 typedef struct tensor_list {
     tensor **item;
@@ -20,6 +20,7 @@ struct ag {
     int         taped, tape_capacity;
     tensor_list live;     /* step tensors whose reference the open scopes hold, oldest first */
     tensor_list borrowed; /* tensors from outside the graph that got a gradient buffer from it */
+    completion  watch;
 };
 
 static void list_add(tensor_list *l, tensor *t)
@@ -47,6 +48,7 @@ void ag_free(ag *g)
     free(g->tape);
     free(g->live.item);
     free(g->borrowed.item);
+    completion_free(&g->watch);
     free(g);
 }
 
@@ -73,6 +75,7 @@ void ag_reset(ag *g)
     }
     g->borrowed.count = 0;
     arena_reset(&g->nodes);
+    completion_reset(&g->watch);
     g->silent = g->again = g->result_next = false;
     g->status = OK;
 }
@@ -191,6 +194,8 @@ tensor *ag_apply(ag *g, op_call call)
     g->result_next = false;
     CHECK(!call.records || call.op->backward, "op %s has no backward but an input needs a gradient", call.op->name);
     op_call *c = &call;
+    if (g->silent && g->watch.whole)
+        completion_note(&g->watch, c);
     if (call.records) {
         c = ARENA_NEW(&g->nodes, op_call);
         *c = call;
@@ -304,6 +309,8 @@ static err backward_down_to(ag *g, int floor)
             return ag_fail(g, e);
         release_call(c);
         g->taped--;
+        if (!floor && g->watch.whole)
+            TRY(ag_fail(g, completion_after(&g->watch, g, g->tape, g->taped)));
     }
     return OK;
 }
@@ -311,7 +318,15 @@ static err backward_down_to(ag *g, int floor)
 err ag_backward_seeded(ag *g)
 {
     TRY(g->status);
+    if (g->watch.whole)
+        completion_plan(&g->watch, g->tape, g->taped);
     return backward_down_to(g, 0);
+}
+
+void ag_watch(ag *g, ag_whole whole, void *user)
+{
+    g->watch.whole = whole;
+    g->watch.user = user;
 }
 
 void ag_silence(ag *g)
@@ -327,6 +342,16 @@ void ag_result_next(ag *g)
 void op_again(ag *g, bool again)
 {
     g->again = again;
+}
+
+int op_noted(const ag *g)
+{
+    return g->watch.noted_count;
+}
+
+void op_attach_noted(ag *g, struct block *b, int from)
+{
+    completion_attach(&g->watch, &g->nodes, b, from);
 }
 
 bool op_silent(const ag *g)

@@ -31,6 +31,12 @@ int64_t ag_tape_length(const ag *g);
 
 /* d(loss)/d(every tensor with needs_grad behind it), added into ->grad. loss is f32 with one element. */
 err ag_backward(ag *g, tensor *loss);
+/* Told of each trainable tensor (of rows of a stack: the stack) as soon as backward has added all to its gradient; in an
+ * order that is the same for the same graph. A tensor that got nothing is told of too (grad_fresh stays). Its error is
+ * backward's. */
+typedef err (*ag_whole)(void *user, tensor *t);
+void ag_watch(ag *g, ag_whole whole, void *user); /* before the first op; until ag_reset */
+
 /* Backward from several outputs whose gradients the caller has put into ->grad; for tests. */
 err ag_backward_seeded(ag *g);
 

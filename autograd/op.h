@@ -14,6 +14,7 @@ typedef struct op_call {
     tensor   *out;
     bool      spared;                /* nobody reads out's values: a product may save what backward reads, and stop */
     bool      records;               /* an input needs a gradient: save what backward reads */
+    bool      early;                 /* op.early has run */
     arena    *owner;                 /* the graph's; lives until ag_reset */
     tensor   *saved[OP_MAX_SAVED];   /* kept until this call's backward ran; see op_save */
     union {
@@ -40,7 +41,23 @@ struct op {
     err (*shape)(const op_call *c, tensor *out);
     err (*forward)(ag *g, op_call *c);
     err (*backward)(ag *g, op_call *c);  /* NULL: not differentiable; reads c->out->grad */
+    /* The part of backward that gives the gradients of weights, all inputs but in[0], which read as out's gradient is
+     * whole, before the call's turn (completion.h); backward then leaves it out (c->early). NULL: there is none. */
+    err (*early)(ag *g, op_call *c);
 };
+
+/* What a block that is computed again reads: recompute.c. */
+struct block {
+    ag_block    f;
+    const void *user;
+    tensor     *used[AG_BLOCK_MAX_USED];
+    int         count;
+    tensor    **leaf; /* (leaves) trainable tensors that it reads inside, while somebody watches the graph */
+    int         leaves;
+};
+const struct block *op_block(const op_call *c); /* NULL: c is none */
+int  op_noted(const ag *g); /* how many reads of trainable tensors were noted in silence */
+void op_attach_noted(ag *g, struct block *b, int from);
 
 /* Runs shape rule, allocation, forward; records the call when an input needs a gradient. */
 tensor *ag_apply(ag *g, op_call call);

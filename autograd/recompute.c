@@ -3,13 +3,6 @@
 
 #include "autograd/op.h"
 
-struct block {
-    ag_block    f;
-    const void *user;
-    tensor     *used[AG_BLOCK_MAX_USED];
-    int         count;
-};
-
 /* A tensor that its scope has released since; the saved view kept its data. Returns whether it had been released. */
 static bool revive(tensor *t, const tensor *kept)
 {
@@ -56,6 +49,11 @@ static err recompute_backward(ag *g, op_call *c)
 
 static const op op_recompute = {.name = "recompute", .signature = "a block", .inputs = 1, .backward = recompute_backward};
 
+const struct block *op_block(const op_call *c)
+{
+    return c->op == &op_recompute ? c->p.block : NULL;
+}
+
 static bool leads_to_training(const tensor *x, tensor *const *used, int count)
 {
     bool needs = x->needs_grad;
@@ -75,7 +73,7 @@ tensor *ag_recompute(ag *g, ag_block f, const void *user, size_t bytes, tensor *
     char         *kept = arena_get(ag_arena(g), bytes);
     memcpy(kept, user, bytes);
     *b = (struct block){.f = f, .user = kept, .count = count};
-    int scope = ag_scope_open(g);
+    int scope = ag_scope_open(g), noted = op_noted(g);
     op_silence(g, true);
     tensor *y = f(g, kept, x);
     op_silence(g, false);
@@ -83,6 +81,7 @@ tensor *ag_recompute(ag *g, ag_block f, const void *user, size_t bytes, tensor *
     if (!y)
         return NULL;
     CHECK(y != x && !y->needs_grad, "%s: a block gives a new tensor", y->name);
+    op_attach_noted(g, b, noted);
     op_call *c = op_record_made(g, (op_call){.op = &op_recompute, .in = {x}, .p.block = b}, y);
     op_save(c, count, x);
     for (int i = 0; i < count; i++) {

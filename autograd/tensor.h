@@ -48,6 +48,7 @@ typedef struct tensor {
     bool           needs_grad;
     bool           recorded;   /* made by a call on the tape, which releases its gradient */
     bool           grad_fresh; /* the gradient holds nothing yet: the first writer overwrites it */
+    int            watched;    /* while backward is prepared: a number of autograd/completion.c's; else 0 */
     struct tensor *base;       /* of a view: the tensor whose gradient its own is part of; else NULL */
     int64_t        offset;     /* of a view: of its first element in base's data, in elements */
     struct tensor *grad;       /* same shape, contiguous; same dtype, but f32 for training state whatever its dtype;

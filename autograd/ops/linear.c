@@ -31,6 +31,21 @@ static err linear_forward(ag *g, op_call *c)
     return d->p->linear(d, &y, &x, c->in[1], c->in[2], c->in[3] ? &residual : NULL);
 }
 
+/* Of weight and bias. */
+static err linear_early(ag *g, op_call *c)
+{
+    device *d = ag_device(g);
+    tensor dy = op_rows(c->out->grad), *grad;
+    bool add;
+    TRY(op_grad(g, c, 1, &grad, &add));
+    if (grad) {
+        tensor x = op_rows(c->saved[0]);
+        TRY(d->p->linear_dw(d, grad, &dy, &x, add));
+    }
+    TRY(op_grad(g, c, 2, &grad, &add));
+    return grad ? d->p->sum_rows(d, grad, &dy, add) : OK;
+}
+
 static err linear_backward(ag *g, op_call *c)
 {
     device *d = ag_device(g);
@@ -41,14 +56,8 @@ static err linear_backward(ag *g, op_call *c)
         tensor dx = op_rows(grad);
         TRY(d->p->linear_dx(d, &dx, &dy, c->saved[1], add));
     }
-    TRY(op_grad(g, c, 1, &grad, &add));
-    if (grad) {
-        tensor x = op_rows(c->saved[0]);
-        TRY(d->p->linear_dw(d, grad, &dy, &x, add));
-    }
-    TRY(op_grad(g, c, 2, &grad, &add));
-    if (grad)
-        TRY(d->p->sum_rows(d, grad, &dy, add));
+    if (!c->early)
+        TRY(linear_early(g, c));
     TRY(op_grad(g, c, 3, &grad, &add));
     return grad ? d->p->copy(d, grad, c->out->grad, add) : OK;
 }
@@ -56,6 +65,7 @@ static err linear_backward(ag *g, op_call *c)
 const op op_linear = {
     .name = "linear", .signature = "(...,k) (m,k) (m)? (...,m)? -> (...,m)", .inputs = 4, .optional = 1u << 2 | 1u << 3,
     .shape = linear_shape, .forward = linear_forward, .backward = linear_backward,
+    .early = linear_early,
 };
 
 tensor *ag_linear(ag *g, tensor *x, tensor *w, tensor *bias, tensor *residual)

@@ -155,6 +155,7 @@ typedef struct msd_plan_options {
     const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
     int64_t     size;                           /* pixels a side; 0: what the UNet was made for */
     int64_t     steps;                          /* of "generate"; 0: 30 */
+    const char *card;                           /* "h100", "a100", "4090": an estimate for that GPU; NULL: this machine */
 } msd_plan_options;
 /* Parameters, memory and operations, from shapes alone: of one optimizer step of a run, or of every part of training
  * and generating. */

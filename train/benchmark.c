@@ -55,6 +55,7 @@ void benchmark_close(benchmark *b)
 {
     for (int i = 0; i < b->inputs; i++)
         tensor_release(b->input[i]);
+    average_free(b->average);
     optimizer_free(b->optimizer);
     adapter_release(&b->running);
     adapter_release(&b->adapter);

@@ -10,6 +10,7 @@
 #include "model/clip_text.h"
 #include "model/clip_vision.h"
 #include "model/vae.h"
+#include "train/average.h"
 #include "train/config.h"
 #include "train/parameters.h"
 #include "train/step.h"
@@ -41,13 +42,15 @@ typedef struct benchmark {
     vae                      vae;
     clip_vision              vision;
     clip_text                text;
-    encoders                *encoders; /* of plan_run */
+    encoders                *encoders; /* of plan_run, and what they give; NULL: a cache has it */
+    encoder_sizes            sizes;
     ms_adapter               adapter, running; /* running: its copy in the networks' type, when that is not f32 */
     tensor                  *input[8]; /* persistent, random */
     int                      inputs;
     batch                    batch;
     step_models              models;
     optimizer               *optimizer;
+    average                 *average;  /* of plan_run, or NULL */
 } benchmark;
 
 typedef struct benchmark_part {
@@ -55,7 +58,10 @@ typedef struct benchmark_part {
     const char *groups; /* the words that choose it, each between blanks: " unet generate " */
     err  (*open)(benchmark *b);
     err  (*run)(benchmark *b, ag *g);
+    int  times; /* that a picture with guidance and 2 subjects needs it; PART_EACH_STEP: as often as it has steps */
 } benchmark_part;
+
+enum { PART_EACH_STEP = -1 };
 
 /* Both lists end with a part whose name is NULL. */
 extern const benchmark_part benchmark_networks[], benchmark_ops[];

@@ -227,13 +227,13 @@ static err run_train(benchmark *b, ag *g)
 }
 
 const benchmark_part benchmark_networks[] = {
-    {"UNet forward, batch 1", " unet ", open_unet, run_unet},
-    {"UNet forward with guidance and 2 subjects", " denoise generate ", open_guided, run_guided},
-    {"VAE decode", " vae generate ", open_vae, run_vae},
-    {"VAE encode", " encode ", open_encode, run_encode},
-    {"text encoder 1, 77 tokens", " text ", open_text_1, run_text},
-    {"text encoder 2, 77 tokens", " text ", open_text_2, run_text},
-    {"image encoder, 1 picture", " vision generate ", open_vision, run_vision},
-    {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train},
+    {"UNet forward, batch 1", " unet ", open_unet, run_unet, 0},
+    {"UNet forward with guidance and 2 subjects", " denoise generate ", open_guided, run_guided, PART_EACH_STEP},
+    {"VAE decode", " vae generate ", open_vae, run_vae, 1},
+    {"VAE encode", " encode ", open_encode, run_encode, 0},
+    {"text encoder 1, 77 tokens", " text ", open_text_1, run_text, 2 + SUBJECTS}, /* prompts and phrases */
+    {"text encoder 2, 77 tokens", " text ", open_text_2, run_text, 2},
+    {"image encoder, 1 picture", " vision generate ", open_vision, run_vision, SUBJECTS},
+    {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train, 0},
     {0},
 };

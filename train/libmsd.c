@@ -274,8 +274,10 @@ int msd_plan(const msd_plan_options *o, FILE *out)
     bool one_picture = o->config && !strcmp(o->config, "generate");
     if (o->steps && !one_picture)
         return libmsd_status(err_set(E_USAGE, "--steps: is of `msd plan generate` alone"));
-    plan_options p = {.config = one_picture ? NULL : o->config, .steps = !one_picture ? 0 : o->steps > 0 ? o->steps : 30, .set = o->set.item, .sets = o->set.count, .model = o->model,
-                      .image_encoder = o->image_encoder, .random = o->random, .size = o->size,
-                      .threads = (int)o->run.threads, .json = o->run.json, .type = libmsd_type(&o->run)};
+    bool any_type = !o->run.dtype || !strcmp(o->run.dtype, "auto");
+    plan_options p = {.config = one_picture ? NULL : o->config, .steps = !one_picture ? 0 : o->steps > 0 ? o->steps : 30,
+                      .set = o->set.item, .sets = o->set.count, .model = o->model, .image_encoder = o->image_encoder,
+                      .random = o->random, .size = o->size, .card = o->card, .threads = (int)o->run.threads,
+                      .json = o->run.json, .type = o->card && any_type ? DT_BF16 : libmsd_type(&o->run)};
     return libmsd_status(plan_print(&p, out));
 }

@@ -1,24 +1,13 @@
 #include "train/plan.h"
 
 #include <inttypes.h>
-#include <string.h>
 
-#include "autograd/meta/meta.h"
 #include "infer/load_unet.h"
 #include "infer/synth_configs.h"
+#include "train/plan_part.h"
 #include "train/plan_run.h"
 
 enum { PROBLEM_LINES = 50 };
-
-static const double MEBIBYTE = 1048576.0;
-
-typedef struct part_plan {
-    int64_t    parameters, trained;
-    size_t     weights, state, largest, planned; /* bytes; largest: of the step alive at once, planned: its block */
-    size_t     allocations;
-    double     multiply_adds;
-    meta_count by_kind[META_KIND_COUNT];
-} part_plan;
 
 static void count_visit(binder *b, tensor **slot, const char *path, weight_kind kind, int ndim, const int64_t *dim)
 {
@@ -37,15 +26,19 @@ static void count_parameters(part_plan *p, benchmark *b)
         p->trained += tensor_count(b->optimizer->param[i].t);
 }
 
-static err run_part(part_plan *p, benchmark *b, const benchmark_part *part)
+static err run_once(part_plan *p, benchmark *b, const benchmark_part *part)
 {
     memory_plan memory;
-    TRY(part->open(b));
-    count_parameters(p, b);
     meta_reset(b->dev);
+    p->recompute = b->models.recompute;
+    if (p->estimate.card) {
+        roofline_open(&p->estimate, p->estimate.card);
+        meta_watch(b->dev, roofline_watch, &p->estimate);
+    }
     ag *g = ag_new(b->dev);
     err e = part->run(b, g);
     ag_free(g);
+    meta_watch(b->dev, NULL, NULL);
     TRY(e);
     const meta_report *r = meta_report_of(b->dev);
     for (int k = 0; k < META_KIND_COUNT; k++)
@@ -56,42 +49,30 @@ static err run_part(part_plan *p, benchmark *b, const benchmark_part *part)
     p->planned = memory.peak;
     p->allocations = memory.count;
     plan_free(&memory);
+    roofline_sort(&p->estimate);
     return OK;
 }
 
-/* ---- printing ---- */
-
-static void print_table(FILE *out, const benchmark_part *part, const part_plan *p, double rate)
+/* Whether a run that may do so would save memory by activation checkpointing. */
+static bool wants_recompute(const part_plan *p, const benchmark *b)
 {
-    fprintf(out, "%s\n  %.1f M parameters", part->name, 1e-6 * (double)p->parameters);
-    if (p->trained)
-        fprintf(out, ", %.1f M of them trained", 1e-6 * (double)p->trained);
-    fprintf(out, "; %.4f T multiply-adds, %.2f s at the matrix rate\n", 1e-12 * p->multiply_adds,
-            2.0 * p->multiply_adds / rate);
-    fprintf(out, "  MiB: %.1f weights, %.1f state and inputs, %.1f step (planned; %.1f alive at once): %.1f\n",
-            (double)p->weights / MEBIBYTE, (double)p->state / MEBIBYTE, (double)p->planned / MEBIBYTE,
-            (double)p->largest / MEBIBYTE, (double)(p->weights + p->state + p->planned) / MEBIBYTE);
-    for (int k = 0; k < META_KIND_COUNT; k++)
-        if (p->by_kind[k].multiply_adds > 0)
-            fprintf(out, "  %12.4f T in %5" PRId64 " x %s\n", 1e-12 * p->by_kind[k].multiply_adds, p->by_kind[k].calls,
-                    meta_kind_name((meta_kind)k));
+    const run_config *c = b->options->config;
+    if (!c || c->train.activation_checkpointing != RECOMPUTE_AUTO || p->recompute)
+        return false;
+    double limit = c->train.memory ? (double)c->train.memory : p->estimate.card ? p->estimate.card->memory : 0.0;
+    return limit > 0 && part_plan_bytes(p) > limit;
 }
 
-static void print_json(FILE *out, const benchmark_part *part, const part_plan *p, double rate, bool first)
+static err run_part(part_plan *p, benchmark *b, const benchmark_part *part, const card *on)
 {
-    fprintf(out,
-            "%s\n {\"name\": \"%s\", \"parameters\": %" PRId64 ", \"trained\": %" PRId64 ", \"multiply_adds\": %.0f,"
-            " \"seconds\": %.4f, \"weights_bytes\": %zu, \"state_bytes\": %zu, \"step_bytes\": %zu,"
-            " \"step_live_bytes\": %zu, \"allocations\": %zu, \"kinds\": {",
-            first ? "" : ",", part->name, p->parameters, p->trained, p->multiply_adds, 2.0 * p->multiply_adds / rate,
-            p->weights, p->state, p->planned, p->largest, p->allocations);
-    for (int k = 0; k < META_KIND_COUNT; k++)
-        fprintf(out,
-                "%s\"%s\": {\"calls\": %" PRId64 ", \"multiply_adds\": %.0f, \"read_bytes\": %.0f,"
-                " \"written_bytes\": %.0f}",
-                k ? ", " : "", meta_kind_name((meta_kind)k), p->by_kind[k].calls, p->by_kind[k].multiply_adds,
-                p->by_kind[k].read, p->by_kind[k].written);
-    fprintf(out, "}}");
+    *p = (part_plan){.name = part->name, .estimate.card = on};
+    TRY(part->open(b));
+    count_parameters(p, b);
+    TRY(run_once(p, b, part));
+    if (!wants_recompute(p, b))
+        return OK;
+    b->models.recompute = true;
+    return run_once(p, b, part);
 }
 
 /* ---- the command ---- */
@@ -125,101 +106,149 @@ static err check_options(benchmark_options *made, const plan_options *o)
     return o->size || o->config ? OK : default_side(&made->size, o);
 }
 
-/* How often a part runs for one picture of `msd plan generate`. */
-static int64_t times_a_picture(const benchmark_part *part, int64_t steps)
+/* ---- parts ---- */
+
+typedef struct planning {
+    const plan_options *given;
+    benchmark_options   made;
+    const card         *card; /* NULL: this machine */
+    double              rate; /* operations a second of large products */
+    FILE               *out;
+} planning;
+
+typedef struct picture_total {
+    double  multiply_adds, estimate;
+    double  largest; /* bytes */
+} picture_total;
+
+static void add_part(picture_total *t, const part_plan *p, const benchmark_part *part, int64_t steps)
 {
-    return strstr(part->groups, " denoise ") ? steps : 1;
+    double times = part->times == PART_EACH_STEP ? (double)steps : part->times, need = part_plan_bytes(p);
+    t->multiply_adds += p->multiply_adds * times;
+    t->estimate += p->estimate.seconds * times;
+    t->largest = need > t->largest ? need : t->largest;
 }
 
-static void print_total(FILE *out, double multiply_adds, size_t largest, int64_t steps, double rate, bool json)
+static void print_total(const planning *p, const picture_total *t)
 {
-    if (json)
-        fprintf(out, "], \"generate\": {\"steps\": %" PRId64 ", \"multiply_adds\": %.0f, \"seconds\": %.4f, \"peak_bytes\": %zu}",
-                steps, multiply_adds, 2.0 * multiply_adds / rate, largest);
-    else
-        fprintf(out,
-                "a picture of %" PRId64 " steps with guidance and 2 subjects\n  %.4f T multiply-adds, %.2f s at the matrix rate; "
-                "%.1f MiB for the part that needs most\n",
-                steps, 1e-12 * multiply_adds, 2.0 * multiply_adds / rate, (double)largest / MEBIBYTE);
+    double seconds = 2.0 * t->multiply_adds / p->rate;
+    if (p->made.json) {
+        fprintf(p->out, "], \"generate\": {\"steps\": %" PRId64 ", \"multiply_adds\": %.0f, \"seconds\": %.6f, \"peak_bytes\": %.0f",
+                p->given->steps, t->multiply_adds, seconds, t->largest);
+        if (p->card)
+            fprintf(p->out, ", \"estimate_seconds\": %.9f", t->estimate);
+        fprintf(p->out, "}");
+        return;
+    }
+    fprintf(p->out,
+            "a picture of %" PRId64 " steps with guidance and 2 subjects\n  %.4f T multiply-adds, %.2f s at the matrix rate; "
+            "%.1f MiB for the part that needs most\n",
+            p->given->steps, 1e-12 * t->multiply_adds, seconds, t->largest / 1048576.0);
+    if (p->card)
+        fprintf(p->out, "  estimate on %s: %.4f s at least\n", p->card->title, t->estimate);
 }
 
-/* `steps` > 0: of one picture alone. */
-static err run_parts(benchmark *b, const benchmark_part *first, int64_t steps, double rate, FILE *out)
+/* With steps: those parts alone that a picture needs. */
+static err run_parts(const planning *p, benchmark *b, const benchmark_part *first)
 {
-    double total = 0;
-    size_t largest = 0;
-    bool   any = false;
+    picture_total total = {0};
+    bool          any = false;
     for (const benchmark_part *part = first; part->name; part++) {
-        part_plan p = {0};
-        if (steps && !strstr(part->groups, " generate "))
+        part_plan made;
+        if (p->given->steps && !part->times)
             continue;
-        err e = run_part(&p, b, part);
+        err e = run_part(&made, b, part, p->card);
         benchmark_close(b);
         TRY(e);
-        if (b->options->json)
-            print_json(out, part, &p, rate, !any);
+        if (p->made.json)
+            part_plan_print_json(p->out, &made, p->rate, !any);
         else
-            print_table(out, part, &p, rate);
+            part_plan_print(p->out, &made, p->rate);
         any = true;
-        total += p.multiply_adds * (double)times_a_picture(part, steps);
-        size_t need = p.weights + p.state + p.planned;
-        largest = need > largest ? need : largest;
+        add_part(&total, &made, part, p->given->steps);
     }
-    if (steps)
-        print_total(out, total, largest, steps, rate, b->options->json);
-    else if (b->options->json)
-        fprintf(out, "]");
+    if (p->given->steps)
+        print_total(p, &total);
+    else if (p->made.json)
+        fprintf(p->out, "]");
     return OK;
 }
 
-/* Everything on the meta device, once the options are resolved. */
-static err plan_parts_like(const device *cpu, const benchmark_options *o, int64_t steps, double rate, FILE *out)
+static void print_head(const planning *p)
 {
-    benchmark b = {.options = o};
-    TRY(device_open_meta(&b.dev, cpu));
+    const benchmark_options *o = &p->made;
+    const card              *c = p->card;
     if (o->json)
-        fprintf(out, "{\"size\": %" PRId64 ", \"dtype\": \"%s\", \"matrix_gflops\": %.1f, \"parts\": [", o->size,
-                dtype_name(o->type), 1e-9 * rate);
+        fprintf(p->out, "{\"size\": %" PRId64 ", \"dtype\": \"%s\", \"matrix_gflops\": %.1f, ", o->size,
+                dtype_name(o->type), 1e-9 * p->rate);
     else
-        fprintf(out, "%" PRId64 " x %" PRId64 " pixels, %s, matrix rate %.1f GFLOP/s\n", o->size, o->size,
-                dtype_name(o->type), 1e-9 * rate);
-    err e = run_parts(&b, o->config ? plan_run : benchmark_networks, steps, rate, out);
-    if (o->json && e == OK)
-        fprintf(out, "}\n");
+        fprintf(p->out, "%" PRId64 " x %" PRId64 " pixels, %s, matrix rate %.1f GFLOP/s\n", o->size, o->size,
+                dtype_name(o->type), 1e-9 * p->rate);
+    if (o->json && c)
+        fprintf(p->out, "\"card\": {\"name\": \"%s\", \"title\": \"%s\", \"gflops\": %.1f, \"bytes_per_second\": %.0f,"
+                        " \"memory_bytes\": %.0f}, ", c->name, c->title, 1e-9 * p->rate, c->bandwidth, c->memory);
+    else if (c)
+        fprintf(p->out, "ESTIMATE, nothing measured: every call takes the longer of its operations at %.0f TFLOP/s and its bytes "
+                        "at %.2f TB/s (%s);\nno launches, no waits, no scratch of the card's kernels\n",
+                1e-12 * p->rate, 1e-12 * c->bandwidth, c->basis);
+    if (o->json)
+        fprintf(p->out, "\"parts\": [");
+}
+
+/* Everything on the meta device, once the options are resolved; like: the device whose scratch is planned too. */
+static err plan_parts_like(planning *p, const device *like)
+{
+    benchmark b = {.options = &p->made};
+    TRY(device_open_meta(&b.dev, like));
+    print_head(p);
+    err e = run_parts(p, &b, p->made.config ? plan_run : benchmark_networks);
+    if (p->made.json && e == OK)
+        fprintf(p->out, "}\n");
     device_close(b.dev);
     return e;
 }
 
-/* The CPU gives the rate, and its primitives say what scratch they take. */
-static err plan_parts(const benchmark_options *o, int64_t steps, FILE *out)
+/* Without a card the CPU gives the rate, and its primitives say what scratch they take. */
+static err plan_parts(planning *p)
 {
     device *cpu;
-    double  rate;
-    TRY(device_open_cpu(&cpu, o->threads));
-    err e = benchmark_matrix_rate(&rate, cpu);
+    if (p->card) {
+        p->rate = card_rate(p->card, p->made.type);
+        return plan_parts_like(p, NULL);
+    }
+    TRY(device_open_cpu(&cpu, p->made.threads));
+    err e = benchmark_matrix_rate(&p->rate, cpu);
     if (e == OK)
-        e = plan_parts_like(cpu, o, steps, rate, out);
+        e = plan_parts_like(p, cpu);
     device_close(cpu);
     return e;
 }
 
+static err plan_config(planning *p, arena *memory)
+{
+    const plan_options *o = p->given;
+    problems    found = {.memory = memory};
+    run_config *config = NULL;
+    run_config_load(&config, memory, &found, o->config, o->set, o->sets); /* its result is in the problems */
+    TRY(problems_report(&found, stderr, PROBLEM_LINES));
+    if (p->card)
+        config->device.kind = CONFIG_DEVICE_CUDA; /* and so the type, unless it says one */
+    p->made.config = config;
+    p->made.size = config->data.resolution;
+    p->made.type = parameters_type(config);
+    return plan_parts(p);
+}
+
 err plan_print(const plan_options *o, FILE *out)
 {
-    benchmark_options made;
-    arena             memory = {0};
-    problems          found = {.memory = &memory};
-    run_config       *config = NULL;
-    TRY(check_options(&made, o));
+    planning p = {.given = o, .out = out};
+    arena    memory = {0};
+    TRY(check_options(&p.made, o));
+    if (o->card && !(p.card = card_find(o->card)))
+        return err_set(E_USAGE, "--card %.40s: there are %s", o->card, card_names());
     if (!o->config)
-        return plan_parts(&made, o->steps, out);
-    run_config_load(&config, &memory, &found, o->config, o->set, o->sets); /* its result is in the problems */
-    err e = problems_report(&found, stderr, PROBLEM_LINES);
-    if (e == OK) {
-        made.config = config;
-        made.size = config->data.resolution;
-        made.type = parameters_type(config);
-        e = plan_parts(&made, 0, out);
-    }
+        return plan_parts(&p);
+    err e = plan_config(&p, &memory);
     arena_free(&memory);
     return e;
 }

@@ -1,5 +1,6 @@
 /* `msd plan`: what the work costs before it is done. Every part runs once on the meta device: parameters, memory by
- * category with the step's planned block, multiply-adds, and the seconds they take at this machine's matrix rate. */
+ * category with the step's planned block, multiply-adds, and the seconds they take at this machine's matrix rate; for a
+ * card an estimate of every primitive (roofline.h) and whether its memory suffices. */
 #ifndef MSD_TRAIN_PLAN_H
 #define MSD_TRAIN_PLAN_H
 
@@ -16,6 +17,7 @@ typedef struct plan_options {
     const char *model;         /* pipeline folder, or NULL: then random; only headers of weights are read */
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
+    const char *card;          /* "h100": estimate for that GPU (card.h) instead of this machine; or NULL */
     int64_t     steps;         /* > 0: only what one picture takes, of so many steps, and the sum */
     int64_t     size;          /* of the picture's side in pixels; 0: what the UNet was made for */
     int         threads;       /* for the matrix rate */

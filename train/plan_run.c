@@ -1,13 +1,15 @@
 #include "train/plan_run.h"
 
+#include "data/cache.h"
 #include "infer/load_unet.h"
 #include "train/parameters.h"
+#include "train/sample_keys.h"
 #include "train/sample_view.h"
 
 static err open_adapter(benchmark *b, const load_target *to)
 {
     const run_config    *c = b->options->config;
-    const encoder_sizes *z = encoders_sizes(b->encoders);
+    const encoder_sizes *z = &b->sizes;
     resampler_sizes sizes = {
         .dim = c->adapter.dim, .depth = c->adapter.depth, .heads = c->adapter.heads, .queries = c->adapter.queries,
         .image_width = z->picture_width, .phrase_width = z->phrase_width, .hidden_width = 4 * c->adapter.dim,
@@ -17,13 +19,13 @@ static err open_adapter(benchmark *b, const load_target *to)
         return adapter_new(&b->adapter, &b->memory, b->dev, &sizes, &b->unet, (uint64_t)c->train.seed);
     TRY(load_adapter(&b->adapter, to, c->model.adapter, &b->unet.config, true));
     const resampler_sizes *s = &b->adapter.image_proj.sizes;
-    return encoders_check_adapter(b->encoders, s->image_width, s->phrase_width);
+    return encoder_sizes_check_adapter(z, s->image_width, s->phrase_width);
 }
 
 static void make_batch(benchmark *b)
 {
     const run_config    *c = b->options->config;
-    const encoder_sizes *z = encoders_sizes(b->encoders);
+    const encoder_sizes *z = &b->sizes;
     arena  *a = &b->memory;
     int64_t B = c->train.batch_size, S = c->data.max_subjects, h, w;
     bucket_size most = sample_view_largest(c);
@@ -44,6 +46,28 @@ static void make_batch(benchmark *b)
     t->drop_grounding = ARENA_ARRAY(a, int32_t, B);
 }
 
+/* The sizes of what is trained on, from a cache that is there; else from the encoders, which a run with a cache gives back
+ * before it begins. */
+static err open_encoders(benchmark *b)
+{
+    const run_config *c = b->options->config;
+    cache            *store = NULL;
+    if (c->data.cache && cache_open(&store, c->data.cache) == OK) {
+        b->sizes = sample_keys_sizes(cache_get_origin(store));
+        cache_close(store);
+        if (b->sizes.picture_tokens && b->sizes.tokens)
+            return OK;
+    }
+    TRY(encoders_open(&b->encoders, b->dev, parameters_type(c), c->model.base, c->model.image_encoder,
+                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    b->sizes = *encoders_sizes(b->encoders);
+    if (c->data.cache) {
+        encoders_close(b->encoders);
+        b->encoders = NULL;
+    }
+    return OK;
+}
+
 static err open_run(benchmark *b)
 {
     const run_config *c = b->options->config;
@@ -51,16 +75,19 @@ static err open_run(benchmark *b)
     scheduler_config  scheduler;
     parameters        list;
     TRY(scheduler_config_load(&scheduler, c->model.base));
-    TRY(encoders_open(&b->encoders, b->dev, to.type, c->model.base, c->model.image_encoder,
-                      ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT));
+    TRY(open_encoders(b));
     TRY(load_unet(&b->unet, &to, c->model.base));
     TRY(open_adapter(b, &to));
-    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter};
+    b->models = (step_models){.unet = &b->unet, .adapter = &b->adapter, .min_snr = c->train.min_snr,
+                              .recompute = c->train.activation_checkpointing == RECOMPUTE_ON};
     noise_schedule_make(&b->models.schedule, &b->memory, &scheduler);
     make_batch(b);
     parameters_list(&list, &b->memory, &b->adapter, c);
     TRY(benchmark_copy_adapter(b, &list));
-    return optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, parameters_adamw(c));
+    TRY(optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, parameters_adamw(c)));
+    if (!(c->train.ema > 0))
+        return OK;
+    return average_new(&b->average, &b->memory, b->dev, b->optimizer->param, b->optimizer->count, c->train.ema);
 }
 
 static err encode_subject(benchmark *b, const float *pixels, int64_t row)
@@ -96,14 +123,16 @@ static err run_run(benchmark *b, ag *g)
     int64_t parts = b->options->config->train.accumulation;
     optimizer_begin(b->optimizer);
     for (int64_t micro = 0; micro < parts; micro++) {
-        TRY(encode_batch(b));
+        if (b->encoders)
+            TRY(encode_batch(b));
         TRY(train_step(&loss, NULL, g, &b->models, &b->batch, parts));
     }
     TRY(optimizer_norm(&length, b->optimizer));
-    return optimizer_update(b->optimizer, length, b->options->config->train.max_grad_norm, 1e-4);
+    TRY(optimizer_update(b->optimizer, length, b->options->config->train.max_grad_norm, 1e-4));
+    return b->average ? average_update(b->average) : OK;
 }
 
 const benchmark_part plan_run[] = {
-    {"training step with its encoders", " run ", open_run, run_run},
+    {"training step", " run ", open_run, run_run, 0},
     {0},
 };

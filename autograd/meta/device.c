@@ -29,6 +29,14 @@ double meta_multiply_adds(const device *dev)
     return sum;
 }
 
+void meta_watch(device *dev, meta_watcher f, void *user)
+{
+    CHECK(dev->p == &meta_primitives, "%s is not the meta device", dev->kind);
+    meta_state *s = dev->state;
+    s->watcher = f;
+    s->user = user;
+}
+
 void meta_reset(device *dev)
 {
     CHECK(dev->p == &meta_primitives, "%s is not the meta device", dev->kind);

@@ -7,6 +7,8 @@
 typedef struct meta_state {
     meta_report       report;
     const primitives *dry;  /* of the device that is imitated: its calls that take scratch, or NULL */
+    meta_watcher      watcher;
+    void             *user; /* the watcher's */
     device            like; /* that device without data, whose memory is the meta device's; for those calls */
 } meta_state;
 

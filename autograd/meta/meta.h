@@ -35,6 +35,18 @@ typedef struct meta_report {
     allocation_log log; /* what lives still has death PLAN_ALIVE */
 } meta_report;
 
+/* One call of a primitive, for who watches the order of things; valid during the watcher's call. */
+typedef struct meta_call {
+    const char   *primitive; /* "conv2d_dx" */
+    meta_kind     kind;
+    dtype         type;      /* of what a product computes in: the first operand's */
+    double        multiply_adds, read, written; /* as meta_count has them */
+    const tensor *output;    /* the first tensor that is written, or NULL */
+} meta_call;
+typedef void (*meta_watcher)(void *user, const meta_call *call);
+/* Every call from here on is told to f, after it was counted; NULL: to nobody. */
+void meta_watch(device *dev, meta_watcher f, void *user);
+
 /* Valid until the next primitive or allocation. Memory by lifetime is in dev->memory, as on every device. */
 const meta_report *meta_report_of(const device *dev);
 double meta_multiply_adds(const device *dev); /* of all kinds */

@@ -23,20 +23,32 @@ typedef struct operands { /* entries may be NULL */
     bool          add; /* the outputs are read too */
 } operands;
 
-static err note(device *d, meta_kind kind, double multiply_adds, operands o)
+/* What a product computes in: its operands, not its output, which may be wider. */
+static dtype type_of(const operands *o)
+{
+    for (size_t i = 0; i < sizeof o->read / sizeof *o->read; i++)
+        if (o->read[i])
+            return o->read[i]->type;
+    return o->written[0] ? o->written[0]->type : DT_F32;
+}
+
+static err note(device *d, const char *primitive, meta_kind kind, double multiply_adds, operands o)
 {
     meta_state *m = d->state;
     meta_count *c = &m->report.by_kind[kind];
-    double       written = 0.0;
+    double      read = 0.0, written = 0.0;
     for (size_t i = 0; i < sizeof o.written / sizeof *o.written; i++)
         written += bytes(o.written[i]);
     for (size_t i = 0; i < sizeof o.read / sizeof *o.read; i++)
-        c->read += bytes(o.read[i]);
+        read += bytes(o.read[i]);
+    if (o.add)
+        read += written;
     c->calls++;
     c->multiply_adds += multiply_adds;
+    c->read += read;
     c->written += written;
-    if (o.add)
-        c->read += written;
+    if (m->watcher)
+        m->watcher(m->user, &(meta_call){primitive, kind, type_of(&o), multiply_adds, read, written, o.written[0]});
     return OK;
 }
 
@@ -47,7 +59,7 @@ static err note(device *d, meta_kind kind, double multiply_adds, operands o)
         if (state_->dry && state_->dry->call)                               \
             TRY(state_->dry->call(&state_->like, __VA_ARGS__));             \
     } while (0)
-#define NOTE(kind, multiply_adds, ...) return note(d, META_##kind, multiply_adds, (operands){__VA_ARGS__})
+#define NOTE(kind, multiply_adds, ...) return note(d, __func__, META_##kind, multiply_adds, (operands){__VA_ARGS__})
 
 /* ---- memory ---- */
 
@@ -329,14 +341,14 @@ static err adamw(device *d, tensor *t, tensor *m, tensor *v, tensor *copy, const
                  double beta1, double beta2, double eps, double decay, int64_t step)
 {
     (void)clip, (void)lr, (void)beta1, (void)beta2, (void)eps, (void)decay, (void)step;
-    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, copy}, .read = {g}, .add = true);
+    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, copy}, .read = {g, t, m, v});
 }
 
 static err adamw8(device *d, tensor *t, tensor *m, tensor *m_absmax, tensor *v, tensor *v_absmax, tensor *copy, const tensor *g,
                   float clip, double lr, double beta1, double beta2, double eps, double decay, int64_t step)
 {
     (void)clip, (void)lr, (void)beta1, (void)beta2, (void)eps, (void)decay, (void)step;
-    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, m_absmax, v_absmax, copy}, .read = {g}, .add = true);
+    NOTE(OPTIMIZER, 0.0, .written = {t, m, v, m_absmax, v_absmax, copy}, .read = {g, t, m, v, m_absmax, v_absmax});
 }
 
 const primitives meta_primitives = {

@@ -59,7 +59,7 @@ err batch_source_dump(const batch_source *s, const char *folder, int64_t step, i
         {"drop_grounding_tokens", drop, 1, {b->B}},
     };
     char name[64];
-    snprintf(name, sizeof name, "step-%06" PRId64 "-%" PRId64 ".safetensors", step, micro);
+    snprintf(name, sizeof name, "step-%06" PRId64 "-%" PRId64 ".safetensors", step, micro * s->ranks + s->rank);
     char *path = path_join(folder, name);
     err e = write_dump(path, item, sizeof item / sizeof *item);
     free(path);

@@ -55,14 +55,21 @@ static err check_size(const batch_source *s, const target_frame *f, int bucket)
                    "while training", f->original_width, f->original_height, expected.width, expected.height);
 }
 
-/* The sample at a position of the whole run. A bad one is replaced by the next good one of the manifest: what stands in
+/* The place among the samples of all ranks of the position-th one of this rank: micro-batches go round the ranks. */
+static int64_t place_in_run(const batch_source *s, int64_t position)
+{
+    int64_t B = s->config->train.batch_size;
+    return (position / B * s->ranks + s->rank) * B + position % B;
+}
+
+/* The sample at a position of this rank's run. A bad one is replaced by the next good one of the manifest: what stands in
  * for a sample depends on the dataset alone. */
 static void read_ahead(void *user, int slot, int64_t position)
 {
     batch_source *s = user;
     ahead_sample *a = &s->slot[slot];
     int64_t count = s->dataset->count;
-    sample_turn turn = sample_turns_at(s->turns, position);
+    sample_turn turn = sample_turns_at(s->turns, place_in_run(s, position));
     bool skip = s->config->data.bad_samples == BAD_SAMPLES_SKIP;
     a->slot.step = turn.step;
     a->slot.place = turn.place;
@@ -122,10 +129,11 @@ static void take_sizes(batch_source *s)
 }
 
 err batch_source_open(batch_source *s, const run_config *c, const manifest *dataset, sample_source *source, int64_t timesteps,
-                      int threads, logger *log)
+                      int threads, int rank, int ranks, logger *log)
 {
-    *s = (batch_source){.config = c, .dataset = dataset, .source = source, .timesteps = timesteps, .threads = threads, .log = log};
-    s->turns = sample_turns_open(c, dataset);
+    *s = (batch_source){.config = c, .dataset = dataset, .source = source, .timesteps = timesteps, .threads = threads, .rank = rank,
+                        .ranks = ranks, .log = log};
+    s->turns = sample_turns_open(c, dataset, ranks);
     take_sizes(s);
     s->bad = heap_get((size_t)dataset->count * sizeof *s->bad);
     memset(s->bad, 0, (size_t)dataset->count * sizeof *s->bad);
@@ -262,7 +270,8 @@ static err fill_batch(batch_source *s, const ahead_sample *const *at, int64_t st
 
 err batch_source_make(batch_source *s, int64_t step, int64_t micro)
 {
-    int64_t B = s->batch.B, first = micro * B, position = (step - 1) * B * s->config->train.accumulation + first;
+    int64_t B = s->batch.B, position = ((step - 1) * s->config->train.accumulation + micro) * B;
+    int64_t first = (micro * s->ranks + s->rank) * B; /* among the step's samples */
     if (!s->ahead || ahead_position(s->ahead) != position)
         start_ahead(s, position);
     const ahead_sample **at = heap_get((size_t)B * sizeof *at);

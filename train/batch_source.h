@@ -17,6 +17,7 @@ typedef struct batch_source {
     sample_source    *source;
     logger           *log;
     int64_t           timesteps;      /* of the noise schedule: 1000 */
+    int               rank, ranks;
     sample_turns     *turns;
     float            *latent;         /* of one sample: mean, deviation */
     batch             batch;          /* arrays for batch_size samples of max_subjects */
@@ -30,18 +31,20 @@ typedef struct batch_source {
     int               slots, threads;
 } batch_source;
 
-/* Everything passed in stays the caller's and must outlive the source. threads: that read ahead; 0: none. */
+/* Everything passed in stays the caller's and must outlive the source. threads: that read ahead; 0: none. Of `ranks` ranks
+ * this one makes every ranks-th micro-batch of a step: rank r's m-th takes the places from (m * ranks + r) * batch_size on. */
 err  batch_source_open(batch_source *s, const run_config *c, const manifest *dataset, sample_source *source, int64_t timesteps,
-                       int threads, logger *log);
+                       int threads, int rank, int ranks, logger *log);
 void batch_source_close(batch_source *s);
 
-/* Micro-batch `micro` (from 0) of `step` (from 1), in s->batch until the next call; S is the largest number of subjects
+/* This rank's micro-batch `micro` (from 0) of `step` (from 1), in s->batch until the next call; S is the largest number of subjects
  * of its samples, h and w those of its targets (before the first one, and for memory, of the largest a run may have). E_DATASET names file and manifest line of a sample that cannot be read, at its turn; under
  * data.bad_samples skip the next good sample of the manifest stands in for it instead, is counted, and the bad one is
  * named once. E_NUMERIC, E_CACHE. */
 err batch_source_make(batch_source *s, int64_t step, int64_t micro);
 
-/* Writes s->batch as inputs of `msd probe train_step` (NCHW): FOLDER/step-NNNNNN-M.safetensors. */
+/* Writes s->batch as inputs of `msd probe train_step` (NCHW): FOLDER/step-NNNNNN-M.safetensors; M: the micro-batch among
+ * those of all ranks. */
 err batch_source_dump(const batch_source *s, const char *folder, int64_t step, int64_t micro);
 
 #endif

@@ -15,8 +15,7 @@ static tensor *read_of(const parameter *p)
     return p->copy ? p->copy : p->t;
 }
 
-/* The tensor that operations read: the parameter, or the stack whose rows it is. Backward writes its gradient. */
-static tensor *whole_of(const parameter *p)
+tensor *parameter_whole(const parameter *p)
 {
     tensor *read = read_of(p);
     return read->base ? read->base : read;
@@ -24,12 +23,12 @@ static tensor *whole_of(const parameter *p)
 
 const tensor *parameter_gradient(const parameter *p)
 {
-    return whole_of(p)->grad_fresh ? NULL : read_of(p)->grad;
+    return parameter_whole(p)->grad_fresh ? NULL : read_of(p)->grad;
 }
 
 static err make_gradient(optimizer *o, arena *owner, int i)
 {
-    tensor *read = read_of(&o->param[i]), *whole = whole_of(&o->param[i]);
+    tensor *read = read_of(&o->param[i]), *whole = parameter_whole(&o->param[i]);
     if (!whole->grad)
         TRY(tensor_new(&whole->grad, owner, o->dev, LIFE_STATE, whole->name, DT_F32, whole->ndim, whole->dim));
     if (read != whole)
@@ -39,7 +38,7 @@ static err make_gradient(optimizer *o, arena *owner, int i)
 
 static void free_gradient(const parameter *p)
 {
-    tensor *read = read_of(p), *whole = whole_of(p);
+    tensor *read = read_of(p), *whole = parameter_whole(p);
     tensor_release(read->grad);
     read->grad = NULL;
     tensor_release(whole->grad);
@@ -53,6 +52,8 @@ static err make_state(optimizer *o, arena *owner, int i)
     bool eight_bits = o->how.eight_bits && tensor_count(t) >= OPTIMIZER_SMALL;
     dtype type = eight_bits ? DT_U8 : DT_F32;
     TRY(make_gradient(o, owner, i));
+    if (o->how.elsewhere)
+        return OK;
     TRY(make_zeros(&o->m[i], o, owner, i, type, t->ndim, t->dim));
     TRY(make_zeros(&o->v[i], o, owner, i, type, t->ndim, t->dim));
     if (!eight_bits)
@@ -94,19 +95,19 @@ void optimizer_free(optimizer *o)
 void optimizer_begin(optimizer *o)
 {
     for (int i = 0; i < o->count; i++)
-        whole_of(&o->param[i])->grad_fresh = true;
+        parameter_whole(&o->param[i])->grad_fresh = true;
 }
 
 void optimizer_marks(bool *fresh, const optimizer *o)
 {
     for (int i = 0; i < o->count; i++)
-        fresh[i] = whole_of(&o->param[i])->grad_fresh;
+        fresh[i] = parameter_whole(&o->param[i])->grad_fresh;
 }
 
 void optimizer_set_marks(optimizer *o, const bool *fresh)
 {
     for (int i = 0; i < o->count; i++)
-        whole_of(&o->param[i])->grad_fresh = fresh[i];
+        parameter_whole(&o->param[i])->grad_fresh = fresh[i];
 }
 
 err optimizer_norm(double *norm, const optimizer *o)
@@ -137,10 +138,15 @@ static err update_one(optimizer *o, int i, float factor, double lr)
                             decay, o->updates);
 }
 
-err optimizer_update(optimizer *o, double norm, double max_norm, double lr)
+float optimizer_clip(double norm, double max_norm)
 {
     double clip = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
-    float factor = clip < 1 ? (float)clip : 1.0f;
+    return clip < 1 ? (float)clip : 1.0f;
+}
+
+err optimizer_update(optimizer *o, double norm, double max_norm, double lr)
+{
+    float factor = optimizer_clip(norm, max_norm);
     o->updates++;
     for (int i = 0; i < o->count; i++)
         TRY(update_one(o, i, factor, lr));

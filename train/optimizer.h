@@ -22,6 +22,7 @@ typedef struct parameter {
 typedef struct adamw {
     double beta1, beta2, eps, weight_decay;
     bool   eight_bits; /* moments as device.h's adamw8 has them; tensors below OPTIMIZER_SMALL numbers keep f32 */
+    bool   elsewhere;  /* the moments are train/sharded.h's: this optimizer has none and updates nothing */
 } adamw;
 
 enum { OPTIMIZER_SMALL = 4096 };
@@ -30,13 +31,16 @@ typedef struct optimizer {
     device          *dev;
     const parameter *param; /* borrowed */
     int              count;
-    tensor         **m, **v; /* first and second moments: f32, or u8 codes */
+    tensor         **m, **v; /* first and second moments: f32, or u8 codes; NULL where they are elsewhere */
     tensor         **m_absmax, **v_absmax; /* of the codes' blocks; NULL where the moments are f32 */
     adamw            how;
     int64_t          updates; /* done so far */
 } optimizer;
 
-/* Allocates gradients and zeroed moments; structs live in `owner`, data until optimizer_free. */
+/* The tensor that holds its gradient: what the network reads, or the stack that this is rows of. */
+tensor *parameter_whole(const parameter *p);
+
+/* Allocates zeroed moments, and gradients where there are none; structs live in `owner`, data until optimizer_free. */
 err  optimizer_new(optimizer **out, arena *owner, device *dev, const parameter *param, int count, adamw how);
 void optimizer_free(optimizer *o);
 
@@ -49,6 +53,8 @@ void optimizer_marks(bool *fresh, const optimizer *o);
 void optimizer_set_marks(optimizer *o, const bool *fresh);
 /* sqrt of the sum of squares of all gradients, summed in f64 in the list's order. */
 err optimizer_norm(double *norm, const optimizer *o);
+/* The factor of the gradients by the norm: min(1, max_norm / (norm + 1e-6)); max_norm 0: 1. */
+float optimizer_clip(double norm, double max_norm);
 /* Gradients x min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ (max_norm 0: no clipping),
  * then one AdamW update (torch.optim.AdamW) with rate lr times each parameter's own. */
 err optimizer_update(optimizer *o, double norm, double max_norm, double lr);

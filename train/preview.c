@@ -47,7 +47,7 @@ static err read_inputs(previewing *p)
     if (!found.errors)
         manifest_load(&p->dataset, &found, p->config->data.manifest, p->config->data.max_subjects);
     TRY(problems_report(&found, stderr, PROBLEM_LINES));
-    p->turns = sample_turns_open(p->config, &p->dataset);
+    p->turns = sample_turns_open(p->config, &p->dataset, 1);
     p->clip_side = read_clip_side(p->config->model.image_encoder);
     return folder_make(o->folder);
 }

@@ -168,7 +168,7 @@ err run_open(run *r, bool *finished, const train_options *o, logger *log)
         TRY_GOTO(e, resume_load(r, from), done);
     TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
-    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, log), done);
+    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, 0, 1, log), done);
     TRY_GOTO(e, micro_step_plan(r), done);
     e = write_config(r);
 done:

@@ -15,10 +15,10 @@ struct sample_turns {
     int64_t           per_step;
 };
 
-sample_turns *sample_turns_open(const run_config *c, const manifest *dataset)
+sample_turns *sample_turns_open(const run_config *c, const manifest *dataset, int ranks)
 {
     sample_turns *t = heap_get(sizeof *t);
-    *t = (sample_turns){.config = c, .per_step = c->train.batch_size * c->train.accumulation};
+    *t = (sample_turns){.config = c, .per_step = c->train.batch_size * c->train.accumulation * ranks};
     pthread_mutex_init(&t->ordering, NULL);
     if (!c->data.buckets) {
         sample_order_open(&t->plain, (uint64_t)c->train.seed, dataset->count);

@@ -14,8 +14,8 @@ typedef struct sample_turn {
 typedef struct sample_turns sample_turns;
 
 /* With data.buckets the headers of all pictures are read; one that cannot be read counts as square, and is reported at
- * its turn. Config and dataset stay the caller's. */
-sample_turns *sample_turns_open(const run_config *c, const manifest *dataset);
+ * its turn. Config and dataset stay the caller's. ranks: whose micro-batches make a step together. */
+sample_turns *sample_turns_open(const run_config *c, const manifest *dataset, int ranks);
 void          sample_turns_close(sample_turns *t); /* NULL is fine */
 /* position: samples drawn before this one, from 0. Any thread. */
 sample_turn   sample_turns_at(sample_turns *t, int64_t position);

@@ -69,7 +69,7 @@ static fixture *fixture_new(void)
 
 static void open_source(batch_source *s, fixture *f, int threads)
 {
-    assert_int_equal(batch_source_open(s, &f->config, &f->dataset, &f->source, 1000, threads, NULL), OK);
+    assert_int_equal(batch_source_open(s, &f->config, &f->dataset, &f->source, 1000, threads, 0, 1, NULL), OK);
 }
 
 enum { ROW = 16 + 16 + 1 + 1 + 1 }; /* latents, noise, timestep, text, pooled */
@@ -95,6 +95,39 @@ static float *all_batches(fixture *f, int threads, int first)
     assert_true(s.waited > 0);
     batch_source_close(&s);
     return all;
+}
+
+/* A step of 4 micro-batches: by one rank, by 2 with 2 each, by 4 with one each. */
+static void ranks_share_what_one_sees(void **state)
+{
+    enum { MICROS = 4 };
+    (void)state;
+    fixture *f = fixture_new();
+    batch_source alone, part;
+    f->config.train.accumulation = MICROS;
+    open_source(&alone, f, 1);
+    for (int ranks = 2; ranks <= MICROS; ranks *= 2) {
+        for (int rank = 0; rank < ranks; rank++) {
+            f->config.train.accumulation = MICROS / ranks;
+            assert_int_equal(batch_source_open(&part, &f->config, &f->dataset, &f->source, 1000, 2, rank, ranks, NULL), OK);
+            for (int step = 1; step <= STEPS; step++) {
+                for (int micro = 0; micro < MICROS / ranks; micro++) {
+                    assert_int_equal(batch_source_make(&part, step, micro), OK);
+                    f->config.train.accumulation = MICROS;
+                    assert_int_equal(batch_source_make(&alone, step, micro * ranks + rank), OK);
+                    f->config.train.accumulation = MICROS / ranks;
+                    assert_memory_equal(part.chosen, alone.chosen, sizeof(sample *[B]));
+                    assert_memory_equal(part.batch.latents, alone.batch.latents, sizeof(float[16 * B]));
+                    assert_memory_equal(part.batch.noise, alone.batch.noise, sizeof(float[16 * B]));
+                    assert_memory_equal(part.batch.timesteps, alone.batch.timesteps, sizeof(float[B]));
+                    assert_memory_equal(part.batch.drop_grounding, alone.batch.drop_grounding, sizeof(int32_t[B]));
+                }
+            }
+            batch_source_close(&part);
+        }
+    }
+    batch_source_close(&alone);
+    free(f);
 }
 
 static void threads_change_no_bit(void **state)
@@ -181,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_change_no_bit),
+        cmocka_unit_test(ranks_share_what_one_sees),
         cmocka_unit_test(a_fatal_sample_is_named_at_its_turn),
         cmocka_unit_test(the_next_good_sample_stands_in),
     };

@@ -10,6 +10,11 @@ err device_open_cuda(device **out, int index)
                              "leave the device at auto", index);
 }
 
+int device_cuda_cards(void)
+{
+    return 0;
+}
+
 bool device_has_cuda(void)
 {
     return false;

@@ -164,6 +164,7 @@ err  device_open_meta(device **out, const device *like);
 err  device_open_cuda(device **out, int index);
 /* By name: "cpu", "cuda", or "auto": CUDA where device_has_cuda(), else the CPU. */
 err  device_open(device **out, const char *kind, int threads);
+int  device_cuda_cards(void); /* that this process sees, of whatever kind; 0 when not built in */
 bool device_has_cuda(void); /* built in, and a card is there that device_open_cuda takes */
 /* One line for people: card, driver and library versions, or what is missing. */
 void device_describe_cuda(char *text, size_t bytes);

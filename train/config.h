@@ -20,7 +20,7 @@ typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* 
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 55 }; /* rows of the table */
+enum { CONFIG_KEYS = 56 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -57,6 +57,7 @@ typedef struct run_config {
         double      min_snr;               /* gamma, 0: off */
         double      noise_offset;          /* 0: off */
         int64_t     max_bad_steps;         /* so many in a row stop the run */
+        int64_t     watchdog;              /* seconds of silence or standstill of a rank that end the run */
     } train;
     struct {
         int     kind;                      /* optimizer_kind */
@@ -93,6 +94,8 @@ void run_config_problem(problems *p, const run_config *c, err code, const char *
 
 /* All keys as YAML, the same bytes for the same config; loads again to the same config from any folder. The arena's. */
 char *run_config_text(arena *memory, const run_config *c);
+/* The key-th setting of CONFIG_KEYS: its name and its value as YAML, the arena's. False: it is a path. */
+bool  run_config_setting(const char **name, const char **value, arena *memory, const run_config *c, int key);
 
 /* The rules of a resume: E_CONFIG names every key that differs between the checkpoint's config and now with both
  * values, unless it may change freely (output.*, device.*, data.cache; train.steps under a constant schedule) or is in

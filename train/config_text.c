@@ -30,6 +30,14 @@ char *run_config_text(arena *memory, const run_config *c)
     return text;
 }
 
+bool run_config_setting(const char **name, const char **value, arena *memory, const run_config *c, int key)
+{
+    const config_key *k = &config_keys[key];
+    *name = k->name;
+    *value = config_key_text(memory, k, c);
+    return k->kind != KEY_PATH && k->kind != KEY_PATH_OR_NULL && k->kind != KEY_PATH_OR_OFF;
+}
+
 static bool depends_on_steps(const run_config *c)
 {
     return c->optimizer.schedule != SCHEDULE_CONSTANT;

@@ -115,16 +115,10 @@ static greeting greeting_of(const ranks *r, const uint8_t token[TOKEN_BYTES])
 }
 
 /* On one machine the loopback serves; else the host's name, and all of its addresses. */
-static err meet_by_mpi(ranks *r, channel *link, greeting *who)
+static err meet_by_mpi(ranks *r, bool one_machine, channel *link, greeting *who)
 {
-    mpi_place p;
     int listener = -1, port = 0;
     invitation x = {0};
-    TRY(ranks_mpi_open(&p));
-    bool one_machine = p.here == p.count; /* of all: where one machine has all, every rank sees that */
-    r->rank = p.rank;
-    r->local = p.local;
-    CHECK(p.count == r->count, "MPI counts %d ranks, %d expected", p.count, r->count);
     if (r->rank == 0) {
         TRY(channel_listen(&listener, &port, one_machine));
         invite(&x, r, port);
@@ -173,21 +167,31 @@ static void take_seats(ranks *r, channel *link, const greeting *who)
     pthread_mutex_unlock(&r->lock);
 }
 
-static ranks *make(const ranks_place *p, logger *log)
+/* Who this is of how many. The thread sees the places for the others with the first of them in it. */
+static void take_place(ranks *r, int rank, int count, int local)
 {
-    ranks *r = heap_get(sizeof *r);
-    *r = (ranks){.found = p->found, .rank = p->rank, .count = p->count, .local = p->local, .log = log, .limit = RANKS_WATCHDOG,
-                 .first_step = -1, .moved = clock_seconds(), .own = {.phase = PHASE_START, .patience = RANKS_WATCHDOG + 10}};
-    r->peer = heap_get((size_t)r->count * sizeof *r->peer);
-    gethostname(r->host, sizeof r->host);
-    r->host[HOST_BYTES - 1] = 0;
-    pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->news, NULL);
-    for (int i = 0; i < r->count; i++) {
+    pthread_mutex_lock(&r->lock);
+    r->rank = rank;
+    r->count = count;
+    r->local = local;
+    r->peer = heap_get((size_t)count * sizeof *r->peer);
+    for (int i = 0; i < count; i++) {
         r->peer[i] = (rank_peer){.link = {.socket = -1}};
         r->peer[i].last = &r->peer[i].first;
         pthread_mutex_init(&r->peer[i].sending, NULL);
     }
+    pthread_mutex_unlock(&r->lock);
+}
+
+static ranks *make(ranks_found found, logger *log)
+{
+    ranks *r = heap_get(sizeof *r);
+    *r = (ranks){.found = found, .log = log, .limit = RANKS_WATCHDOG, .first_step = -1, .moved = clock_seconds(),
+                 .own = {.phase = PHASE_START, .patience = RANKS_WATCHDOG + 10}};
+    gethostname(r->host, sizeof r->host);
+    r->host[HOST_BYTES - 1] = 0;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->news, NULL);
     return r;
 }
 
@@ -208,13 +212,13 @@ static void release(ranks *r)
     free(r);
 }
 
-static err meet(ranks *r, const ranks_place *p)
+static err meet(ranks *r, bool one_machine, const ranks_place *p)
 {
     channel  *link = heap_get((size_t)r->count * sizeof *link);
     greeting *who = heap_get((size_t)r->count * sizeof *who);
     for (int i = 0; i < r->count; i++)
         link[i] = (channel){.socket = -1};
-    err e = r->found == RANKS_MPI ? meet_by_mpi(r, link, who) : meet_by_variables(r, p, link, who);
+    err e = r->found == RANKS_MPI ? meet_by_mpi(r, one_machine, link, who) : meet_by_variables(r, p, link, who);
     if (e == OK)
         take_seats(r, link, who);
     for (int i = 0; i < r->count && e != OK; i++)
@@ -224,6 +228,15 @@ static err meet(ranks *r, const ranks_place *p)
     return e;
 }
 
+static err come_together(ranks *r, const ranks_place *p)
+{
+    mpi_place mpi = {.rank = p->rank, .count = p->count, .local = p->local};
+    if (r->found == RANKS_MPI)
+        TRY(ranks_mpi_open(&mpi));
+    take_place(r, mpi.rank, mpi.count, mpi.local);
+    return mpi.count > 1 ? meet(r, mpi.here == mpi.count, p) : OK;
+}
+
 err ranks_open(ranks **out, logger *log)
 {
     ranks_place p;
@@ -231,19 +244,20 @@ err ranks_open(ranks **out, logger *log)
     TRY(ranks_place_read(&p));
     if (p.found == RANKS_NONE)
         return OK;
-    ranks *r = make(&p, log);
+    ranks *r = make(p.found, log);
     err e = ranks_watch_start(r);
     if (e == OK) {
-        e = meet(r, &p);
-        if (e != OK)
-            ranks_watch_stop(r);
+        e = come_together(r, &p);
+        if (e == OK && r->count > 1) {
+            *out = r;
+            return OK;
+        }
+        ranks_watch_stop(r);
     }
-    if (e != OK) {
-        release(r);
-        return e;
-    }
-    *out = r;
-    return OK;
+    if (e == OK)
+        ranks_mpi_close(); /* the launcher's variables said more than MPI: one process */
+    release(r);
+    return e;
 }
 
 /* ---- parting ---- */
@@ -260,21 +274,21 @@ static void tell(ranks *r, frame_kind kind, err code, const char *text)
     }
 }
 
-static bool all_gone(const ranks *r)
+static bool all_know(const ranks *r)
 {
     for (int i = r->from; i < r->to; i++)
-        if (!r->peer[i].gone)
+        if (!r->peer[i].gone && !r->peer[i].ended)
             return false;
     return true;
 }
 
-static void wait_until_gone(ranks *r, double seconds)
+static void wait_until_known(ranks *r, double seconds)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += (time_t)seconds;
     pthread_mutex_lock(&r->lock);
-    while (!all_gone(r) && pthread_cond_timedwait(&r->news, &r->lock, &until) == 0)
+    while (!all_know(r) && pthread_cond_timedwait(&r->news, &r->lock, &until) == 0)
         continue;
     pthread_mutex_unlock(&r->lock);
 }
@@ -290,7 +304,7 @@ static void tell_failure(ranks *r, err failed)
     r->failing = true;
     pthread_mutex_unlock(&r->lock);
     tell(r, r->rank == 0 ? FRAME_LEAVE : FRAME_FAILED, failed, text);
-    wait_until_gone(r, FAREWELL_SECONDS);
+    wait_until_known(r, FAREWELL_SECONDS);
 }
 
 static void part(ranks *r)

@@ -139,6 +139,10 @@ static void take_frame(ranks *r, int from, const frame *head, const uint8_t *byt
         p->ended = true;
     else if ((head->kind == FRAME_LEAVE || head->kind == FRAME_FAILED) && !r->failing)
         obey(r, from, head, bytes);
+    else if (head->kind == FRAME_LEAVE || head->kind == FRAME_FAILED)
+        p->ended = true; /* it knows by itself */
+    if (p->ended)
+        pthread_cond_broadcast(&r->news);
 }
 
 static void take_end(ranks *r, int from)
@@ -295,26 +299,31 @@ static double tick_of(const ranks *r)
     return tick < 0.02 ? 0.02 : tick < BEAT_SECONDS ? tick : BEAT_SECONDS;
 }
 
-static void listen_for(ranks *r, struct pollfd *p, double seconds)
+static void listen_for(ranks *r, struct pollfd **places, double *tick)
 {
     nfds_t count = 0;
     pthread_mutex_lock(&r->lock);
+    if (!*places && r->to > 0) {
+        *places = heap_get((size_t)r->to * sizeof **places);
+        *tick = tick_of(r);
+    }
+    struct pollfd *p = *places;
     for (int i = r->from; i < r->to; i++)
         if (!r->peer[i].gone)
             p[count++] = (struct pollfd){.fd = r->peer[i].link.socket, .events = POLLIN};
     pthread_mutex_unlock(&r->lock);
-    poll(p, count, (int)(1000 * seconds));
+    poll(p, count, (int)(1000 * *tick));
 }
 
 static void *watch_thread(void *argument)
 {
     ranks *r = argument;
-    struct pollfd *p = heap_get((size_t)r->count * sizeof *p);
+    struct pollfd *p = NULL;
     double tick = tick_of(r), last = clock_seconds(), beaten = 0;
     int64_t serial = -1;
     bool stop = false;
     while (!stop) {
-        listen_for(r, p, tick);
+        listen_for(r, &p, &tick);
         pthread_mutex_lock(&r->lock);
         double now = clock_seconds();
         if (now - last > 1 + r->limit / 4)

@@ -1,6 +1,7 @@
 #include "train/run.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "train/checkpoint_list.h"
 #include "train/micro_step.h"
 #include "train/resume.h"
+#include "train/start_facts.h"
 
 enum { MOST_AHEAD = 4 }; /* threads that read samples ahead */
 
@@ -28,9 +30,30 @@ static err read_inputs(run *r)
     return OK;
 }
 
+/* Rank 0 first, so that what is wrong is said once. */
+static err read_together(run *r)
+{
+    char go = 1;
+    bool first = ranks_rank(r->ranks) == 0;
+    if (first)
+        TRY(read_inputs(r));
+    if (first && ranks_how(r->ranks) == RANKS_ENVIRONMENT && !strcmp(parameters_device(r->config), "cpu"))
+        return err_set(E_DISTRIBUTED, "RANK and WORLD_SIZE say %d processes, but on the CPU they work together by MPI alone: start "
+                                      "them with mpirun -np %d msd train %s, or unset RANK and WORLD_SIZE for one process",
+                       ranks_count(r->ranks), ranks_count(r->ranks), r->options->config);
+    TRY(ranks_broadcast(r->ranks, &go, sizeof go));
+    if (!first)
+        TRY(read_inputs(r));
+    ranks_watch(r->ranks, r->config->train.watchdog);
+    return start_compare(r->ranks, r->config);
+}
+
+/* Rank 0's, which alone writes there. */
 static err take_folder(run *r)
 {
     const char *dir = r->config->output.dir;
+    if (ranks_rank(r->ranks) > 0)
+        return OK;
     TRY(folder_make(dir));
     char *path = path_join(dir, ".lock");
     err e = file_lock(&r->lock, path);
@@ -38,6 +61,39 @@ static err take_folder(run *r)
     if (e == OK)
         checkpoint_sweep(dir);
     return e;
+}
+
+/* The step folder to go on from (NULL: none): rank 0's choice. */
+static err choose_start(char **from, run *r)
+{
+    struct {
+        int64_t step;
+        char    folder[4096];
+    } chosen = {0};
+    if (ranks_rank(r->ranks) == 0) {
+        TRY(resume_find(from, &chosen.step, r));
+        if (*from && strlen(*from) >= sizeof chosen.folder && r->ranks)
+            return err_set(E_CHECKPOINT, "%s: the path is longer than %zu bytes", *from, sizeof chosen.folder - 1);
+        snprintf(chosen.folder, sizeof chosen.folder, "%s", *from ? *from : "");
+    }
+    TRY(ranks_broadcast(r->ranks, &chosen, sizeof chosen));
+    r->step = chosen.step;
+    if (ranks_rank(r->ranks) == 0 || !chosen.folder[0])
+        return OK;
+    chosen.folder[sizeof chosen.folder - 1] = 0;
+    *from = heap_get(strlen(chosen.folder) + 1);
+    strcpy(*from, chosen.folder);
+    return OK;
+}
+
+/* One card a rank: its place on the machine says which, unless it sees but one. */
+static err open_device(run *r)
+{
+    const char *kind = parameters_device(r->config);
+    int local = ranks_local(r->ranks);
+    if (strcmp(kind, "cuda") || !r->ranks)
+        return device_open(&r->dev, kind, r->options->threads);
+    return device_open_cuda(&r->dev, device_cuda_cards() == 1 ? 0 : local);
 }
 
 /* ---- models ---- */
@@ -137,6 +193,8 @@ checkpoint run_checkpoint(run *r, arena *memory)
 
 static err write_config(run *r)
 {
+    if (ranks_rank(r->ranks) > 0)
+        return OK;
     char *path = path_join(r->config->output.dir, "config.yaml");
     file_writer *w = NULL;
     err e = file_create(&w, path);
@@ -146,29 +204,31 @@ static err write_config(run *r)
     return file_publish(w);
 }
 
-err run_open(run *r, bool *finished, const train_options *o, logger *log)
+err run_open(run *r, bool *finished, const train_options *o, ranks *all, logger *log)
 {
-    *r = (run){.options = o, .log = log, .lock = -1};
+    *r = (run){.options = o, .log = log, .ranks = all, .lock = -1};
     *finished = false;
     char *from = NULL;
-    TRY(read_inputs(r));
+    TRY(read_together(r));
     TRY(take_folder(r));
-    TRY(resume_find(&from, &r->step, r));
-    err e = OK;
+    err e = choose_start(&from, r);
+    if (e != OK)
+        goto done;
     if (from && r->step >= r->config->train.steps) {
         log_info(log, "%s has all %" PRId64 " steps; raise train.steps to go on", from, r->config->train.steps);
         *finished = true;
         free(from);
         return OK;
     }
-    TRY_GOTO(e, device_open(&r->dev, parameters_device(r->config), o->threads), done);
+    TRY_GOTO(e, open_device(r), done);
     TRY_GOTO(e, load_models(r), done);
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)
         TRY_GOTO(e, resume_load(r, from), done);
     TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
-    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, 0, 1, log), done);
+    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers,
+                                  ranks_rank(r->ranks), ranks_count(r->ranks), log), done);
     TRY_GOTO(e, micro_step_plan(r), done);
     e = write_config(r);
 done:

@@ -8,11 +8,13 @@
 #include "train/batch_source.h"
 #include "train/checkpoint.h"
 #include "train/parameters.h"
+#include "train/ranks.h"
 #include "train/train.h"
 
 typedef struct run {
     const train_options *options;
     logger              *log;
+    ranks               *ranks;        /* NULL: one process; the caller's */
     arena                memory;
     run_config          *config;
     char                *config_text;  /* resolved */
@@ -36,8 +38,10 @@ typedef struct run {
 } run;
 
 /* Reads and checks everything, takes the folder, loads the models, and brings the state to the step to go on from.
- * *finished: the run has all its steps already (nothing was loaded). r is to be closed in every case. */
-err  run_open(run *r, bool *finished, const train_options *o, logger *log);
+ * *finished: the run has all its steps already (nothing was loaded). r is to be closed in every case.
+ * With ranks it is collective: rank 0 reads first, holds the folder and chooses where to go on; all compare what has to be
+ * the same. E_DISTRIBUTED. */
+err  run_open(run *r, bool *finished, const train_options *o, ranks *all, logger *log);
 void run_close(run *r);
 
 /* The state as a checkpoint of r->step, for saving. Its metadata lives in `memory`. */

@@ -27,6 +27,7 @@ static err accumulate(step_record *record, sample_names *names, run *r)
     int64_t parts = r->config->train.accumulation;
     for (int64_t micro = 0; micro < parts; micro++) {
         double part = 0, waited = r->batches.waited;
+        ranks_phase(r->ranks, PHASE_FORWARD, record->step);
         TRY(batch_source_make(&r->batches, record->step, micro));
         record->wait += r->batches.waited - waited;
         name_samples(names, r);
@@ -65,6 +66,7 @@ static err skip(run *r, const step_record *s, const sample_names *names)
 
 static err update(run *r, const step_record *s)
 {
+    ranks_phase(r->ranks, PHASE_UPDATE, s->step);
     TRY(optimizer_update(r->optimizer, s->grad_norm, r->config->train.max_grad_norm, s->lr));
     r->skips.in_a_row = 0;
     return r->average ? average_update(r->average) : OK;
@@ -77,6 +79,7 @@ err run_step(step_record *record, run *r)
     *record = (step_record){.step = r->step + 1, .lr = schedule_rate(run_config_schedule(r->config), r->step + 1)};
     optimizer_begin(r->optimizer);
     err e = accumulate(record, &names, r);
+    ranks_phase(r->ranks, PHASE_REDUCE, record->step);
     if (e == OK)
         e = optimizer_norm(&record->grad_norm, r->optimizer);
     if (e == OK)

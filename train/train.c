@@ -12,11 +12,19 @@
 #include "train/run_step.h"
 #include "train/watch.h"
 
-/* ---- saving ---- */
+/* ---- saving: rank 0's ---- */
+
+static bool writes(const run *r)
+{
+    return ranks_rank(r->ranks) == 0;
+}
 
 static err save(run *r)
 {
     arena memory = {0};
+    if (!writes(r))
+        return OK;
+    ranks_phase(r->ranks, PHASE_SAVE, r->step);
     checkpoint c = run_checkpoint(r, &memory);
     const char *dir = r->config->output.dir;
     err e = checkpoint_save(dir, &c);
@@ -31,6 +39,8 @@ static err save(run *r)
 
 static err write_adapter(run *r, const char *folder, const char *name)
 {
+    if (!writes(r))
+        return OK;
     arena memory = {0};
     checkpoint c = run_checkpoint(r, &memory);
     char *path = path_join(folder, name);
@@ -84,7 +94,8 @@ static err loop(run *r, file_log *log, watch *w)
         step_record s;
         TRY(run_step(&s, r));
         watch_validate(w, &s);
-        TRY(run_log_write(log, &s));
+        if (log)
+            TRY(run_log_write(log, &s));
         if (isfinite(s.loss))
             mean = isfinite(mean) ? 0.95 * mean + 0.05 * s.loss : s.loss;
         watch_record(w, &s, mean);
@@ -109,17 +120,23 @@ static err loop(run *r, file_log *log, watch *w)
     return write_adapter(r, c->output.dir, "adapter.safetensors");
 }
 
+static err open_log(file_log **log, const run *r)
+{
+    char *path = path_join(r->config->output.dir, "log.jsonl");
+    err e = run_log_open(log, path, r->step);
+    free(path);
+    return e;
+}
+
 static err train_watched(run *r, watch *w)
 {
     file_log *log = NULL;
     TRY(watch_open(w, r));
     TRY(dump_start(r));
-    char *path = path_join(r->config->output.dir, "log.jsonl");
-    err e = run_log_open(&log, path, r->step);
-    free(path);
-    TRY(e);
+    if (writes(r))
+        TRY(open_log(&log, r));
     interrupt_watch();
-    e = loop(r, log, w);
+    err e = loop(r, log, w);
     file_log_close(log);
     return e;
 }
@@ -132,15 +149,24 @@ static err train_open_run(run *r)
     return e;
 }
 
-err train_run(const train_options *o, logger *log)
+static err train_among(ranks *all, const train_options *o, logger *log)
 {
     run r;
     bool finished = false;
     interrupt_begin();
-    err e = run_open(&r, &finished, o, log);
+    err e = run_open(&r, &finished, o, all, log);
     if (e == OK && !finished)
         e = train_open_run(&r);
     run_close(&r);
     interrupt_end();
     return e;
+}
+
+err train_run(const train_options *o, logger *log)
+{
+    ranks *all = NULL;
+    logger silent = *log;
+    silent.quiet = true;
+    TRY(ranks_open(&all, log));
+    return ranks_close(all, train_among(all, o, ranks_rank(all) == 0 ? log : &silent));
 }

@@ -32,6 +32,8 @@ static void give_up_events(watch *w, err failed)
 err watch_open(watch *w, run *r)
 {
     *w = (watch){.r = r};
+    if (ranks_rank(r->ranks) > 0)
+        return OK; /* rank 0 looks */
     TRY(validation_open(&w->validation, r));
     TRY(sampling_open(&w->sampling, r));
     give_up_events(w, tfevents_open(&w->events, r->config->output.dir, r->step ? r->step + 1 : 0));
@@ -58,6 +60,7 @@ void watch_validate(watch *w, step_record *s)
     if (!w->validation || !due(r, r->config->output.validate_every))
         return;
     double started = clock_seconds();
+    ranks_phase(r->ranks, PHASE_VALIDATION, r->step);
     err e = validation_measure(&s->validation, w->validation);
     if (e != OK)
         log_warning(r->log, "step %" PRId64 ": validation: %s; training goes on", r->step, err_message());
@@ -120,6 +123,7 @@ err watch_draw(watch *w)
     if (!w->sampling || !due(r, r->config->output.sample_every))
         return OK;
     double started = clock_seconds();
+    ranks_phase(r->ranks, PHASE_SAMPLES, r->step);
     bool restored;
     err e = sampling_draw(&restored, w->sampling, told, w);
     if (!restored)

@@ -52,8 +52,7 @@ static const primitives cuda_primitives = {
     .adamw8 = cuda_adamw8,
 };
 
-/* Those that take scratch. */
-static const primitives cuda_dry = {
+const primitives cuda_dry = {
     .conv2d = cuda_conv2d,
     .conv2d_dx = cuda_conv2d_dx,
     .sum_rows = cuda_sum_rows,
@@ -206,6 +205,15 @@ err device_open_cuda(device **out, int index)
 }
 
 /* ---- looking ---- */
+
+int device_cuda_cards(void)
+{
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess)
+        return count;
+    cudaGetLastError();
+    return 0;
+}
 
 bool device_has_cuda(void)
 {

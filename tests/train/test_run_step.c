@@ -70,7 +70,7 @@ static void bench_open(bench *b, const char *const *set)
     b->printed = open_memstream(&b->text, &b->size);
     b->log = (logger){.stream = b->printed, .quiet = true};
     b->options = (train_options){.config = MSD_TEST_TMP "/run_step/run.yaml", .set = set, .sets = sets, .threads = 2};
-    if (run_open(&b->r, &finished, &b->options, &b->log) != OK)
+    if (run_open(&b->r, &finished, &b->options, NULL, &b->log) != OK)
         fail_msg("%s", err_message());
 }
 
@@ -291,7 +291,7 @@ static void timesteps_stay_in_their_range(void **state)
     const char   *beyond[] = {"train.timesteps=[0, 1001]"};
     train_options o = {.config = MSD_TEST_TMP "/run_step/run.yaml", .set = beyond, .sets = 1, .threads = 1};
     run           r;
-    assert_int_equal(run_open(&r, &finished, &o, &quiet), E_CONFIG);
+    assert_int_equal(run_open(&r, &finished, &o, NULL, &quiet), E_CONFIG);
     assert_non_null(strstr(err_message(), "train.timesteps: [0, 1001] goes beyond the 1000"));
     run_close(&r);
 }

@@ -1,5 +1,7 @@
 #include "train/comm.h"
 
+#include <string.h>
+
 static void count(comm *c, int64_t bytes)
 {
     c->begun++;
@@ -18,14 +20,14 @@ int64_t comm_part_begin(int64_t elements, int part, int parts)
     return part * each + (part < left ? part : left);
 }
 
-int64_t comm_sum_part_bytes(int64_t elements, dtype type, int rank, int ranks)
+int64_t comm_sum_part_bytes(int64_t elements, dtype type, int rank, int all)
 {
-    return (elements - part_size(elements, rank, ranks)) * (int64_t)dtype_bytes(type);
+    return (elements - part_size(elements, rank, all)) * (int64_t)dtype_bytes(type);
 }
 
-int64_t comm_gather_bytes(int64_t elements, dtype type, int rank, int ranks)
+int64_t comm_gather_bytes(int64_t elements, dtype type, int rank, int all)
 {
-    return (ranks - 1) * part_size(elements, rank, ranks) * (int64_t)dtype_bytes(type);
+    return (all - 1) * part_size(elements, rank, all) * (int64_t)dtype_bytes(type);
 }
 
 static void check(const tensor *t)
@@ -71,4 +73,17 @@ void comm_close(comm *c)
 {
     if (c)
         c->calls->close(c);
+}
+
+err comm_open(comm **out, const ranks *r, const device *dev)
+{
+    *out = NULL;
+    if (!r)
+        return OK;
+    if (strcmp(dev->kind, "cpu"))
+        return err_set(E_CONFIG, "device.kind %s: many processes need NCCL there, which this msd was built without; train in one "
+                                 "process, or on the CPU", dev->kind);
+    if (ranks_how(r) != RANKS_MPI)
+        return err_set(E_DISTRIBUTED, "%d ranks on the CPU without MPI; start them with mpirun", ranks_count(r));
+    return comm_open_mpi(out);
 }

@@ -12,6 +12,7 @@
 #define MSD_TRAIN_COMM_H
 
 #include "autograd/device.h"
+#include "train/ranks.h"
 
 typedef struct comm comm;
 
@@ -42,8 +43,11 @@ void comm_close(comm *c);
 
 int64_t comm_part_begin(int64_t count, int part, int parts);
 /* Bytes that a rank sends for one call on a tensor of `count` elements; a sum is a sum_part and a gather. */
-int64_t comm_sum_part_bytes(int64_t count, dtype type, int rank, int ranks);
-int64_t comm_gather_bytes(int64_t count, dtype type, int rank, int ranks);
+int64_t comm_sum_part_bytes(int64_t count, dtype type, int rank, int all);
+int64_t comm_gather_bytes(int64_t count, dtype type, int rank, int all);
+
+/* The communicator of all ranks for tensors of `dev`; *out is NULL for one process. E_DISTRIBUTED, E_CONFIG as those below. */
+err comm_open(comm **out, const ranks *r, const device *dev);
 
 /* One communicator of all processes that MPI has started; MPI has to be up, with at least MPI_THREAD_SERIALIZED, and is
  * this communicator's until it is closed. Tensors in host memory. E_DISTRIBUTED; E_CONFIG when built without MPI. */

@@ -292,7 +292,7 @@ static err start_thread(mpi_comm *m)
 
 err comm_open_mpi(comm **out)
 {
-    int up = 0, level = MPI_THREAD_SINGLE, rank, ranks;
+    int up = 0, level = MPI_THREAD_SINGLE, rank, size;
     *out = NULL;
     MPI_Initialized(&up);
     CHECK(up, "MPI is not up");
@@ -306,11 +306,11 @@ err comm_open_mpi(comm **out)
     MPI_Comm_dup(MPI_COMM_WORLD, &m->world);
     MPI_Comm_set_errhandler(m->world, MPI_ERRORS_RETURN);
     MPI_Comm_rank(m->world, &rank);
-    MPI_Comm_size(m->world, &ranks);
+    MPI_Comm_size(m->world, &size);
     m->base.rank = rank;
-    m->base.count = ranks;
-    m->received = heap_get((size_t)ranks * SEGMENT * sizeof(float));
-    m->request = heap_get(2 * (size_t)ranks * sizeof *m->request);
+    m->base.count = size;
+    m->received = heap_get((size_t)size * SEGMENT * sizeof(float));
+    m->request = heap_get(2 * (size_t)size * sizeof *m->request);
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->work, NULL);
     pthread_cond_init(&m->idle, NULL);

@@ -17,10 +17,11 @@ typedef enum crop_kind { CROP_CENTER, CROP_RANDOM } crop_kind;
 typedef enum config_dtype { CONFIG_AUTO, CONFIG_F32, CONFIG_BF16, CONFIG_F16 } config_dtype;
 typedef enum bad_samples { BAD_SAMPLES_FATAL, BAD_SAMPLES_SKIP } bad_samples;
 typedef enum train_part { TRAIN_ALL, TRAIN_RESAMPLER, TRAIN_KV } train_part; /* the rest of the adapter is frozen */
+typedef enum reduce_dtype { REDUCE_F32, REDUCE_BF16 } reduce_dtype; /* what gradients are sent in */
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 56 }; /* rows of the table */
+enum { CONFIG_KEYS = 58 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -57,6 +58,8 @@ typedef struct run_config {
         double      min_snr;               /* gamma, 0: off */
         double      noise_offset;          /* 0: off */
         int64_t     max_bad_steps;         /* so many in a row stop the run */
+        int         reduce_dtype;          /* reduce_dtype, between ranks */
+        bool        shard_optimizer;       /* each rank keeps its part of the moments */
         int64_t     watchdog;              /* seconds of silence or standstill of a rank that end the run */
     } train;
     struct {

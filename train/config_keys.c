@@ -51,6 +51,8 @@ const config_key config_keys[CONFIG_KEYS] = {
     {"train.min_snr", KEY_NUMBER_OR_OFF, AT(train.min_snr), .fallback = "off", RANGE(1e-6, 1e6)},
     {"train.noise_offset", KEY_NUMBER_OR_OFF, AT(train.noise_offset), .fallback = "off", RANGE(1e-6, 10)},
     {"train.max_bad_steps", KEY_WHOLE, AT(train.max_bad_steps), .fallback = "10", RANGE(1, STEPS)},
+    {"train.reduce_dtype", KEY_CHOICE, AT(train.reduce_dtype), .fallback = "f32", .names = {"f32", "bf16"}},
+    {"train.shard_optimizer", KEY_SWITCH, AT(train.shard_optimizer), .fallback = "off", .free = true},
     {"train.watchdog", KEY_WHOLE, AT(train.watchdog), .fallback = "120", RANGE(1, 86400), .free = true},
 
     {"optimizer.kind", KEY_CHOICE, AT(optimizer.kind), .fallback = "adamw", .names = {"adamw", "adamw8bit"}},

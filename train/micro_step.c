@@ -8,16 +8,30 @@
 typedef struct micro_step {
     run    *r;
     int64_t parts;
+    bool    sends; /* gradients, as they become whole */
     double  loss;
 } micro_step;
 
-/* As planned.h asks: without data it leaves the gradients' marks as they were. */
+static step_models models_of(const run *r)
+{
+    return (step_models){.unet = &r->unet, .adapter = run_adapter(r), .schedule = r->schedule, .recompute = r->recompute,
+                         .min_snr = r->config->train.min_snr};
+}
+
+static err pass_over(void *user, tensor *whole)
+{
+    (void)user, (void)whole;
+    return OK;
+}
+
+/* As planned.h asks: without data it leaves the gradients' marks as they were, and sends nothing. */
 static err run_once(ag *g, void *user)
 {
     micro_step *s = user;
     run        *r = s->r;
-    step_models models = {.unet = &r->unet, .adapter = run_adapter(r), .schedule = r->schedule, .recompute = r->recompute,
-                          .min_snr = r->config->train.min_snr};
+    step_models models = models_of(r);
+    if (s->sends)
+        ag_watch(g, ag_device(g)->dataless ? pass_over : reduction_whole, r->reduction);
     if (!ag_device(g)->dataless)
         return train_step(&s->loss, NULL, g, &models, &r->batches.batch, s->parts);
     bool *fresh = ARENA_ARRAY(&r->memory, bool, r->optimizer->count);
@@ -27,20 +41,21 @@ static err run_once(ag *g, void *user)
     return e;
 }
 
-enum { KEYS = 7 };
+/* Keys of validation are of another length. */
+enum { KEYS = 9 };
 
-static void key_of(int64_t key[KEYS], const run *r, int64_t parts)
+static void key_of(int64_t key[KEYS], const micro_step *s)
 {
-    const batch *b = &r->batches.batch;
-    const int64_t numbers[KEYS] = {b->B, b->S, b->h, b->w, b->T, parts > 1, r->recompute};
+    const batch *b = &s->r->batches.batch;
+    const int64_t numbers[KEYS] = {b->B, b->S, b->h, b->w, b->T, s->parts > 1, s->r->recompute, s->sends, 0};
     memcpy(key, numbers, sizeof numbers);
 }
 
-err micro_step_run(double *loss, run *r, int64_t parts)
+err micro_step_run(double *loss, run *r, int64_t parts, bool last)
 {
     int64_t    key[KEYS];
-    micro_step s = {.r = r, .parts = parts};
-    key_of(key, r, parts);
+    micro_step s = {.r = r, .parts = parts, .sends = last && r->reduction};
+    key_of(key, &s);
     TRY(planned_run(r->steps, key, KEYS, run_once, &s));
     *loss = s.loss;
     return OK;
@@ -48,17 +63,29 @@ err micro_step_run(double *loss, run *r, int64_t parts)
 
 /* ---- before the first one ---- */
 
-/* Bytes of the largest micro-batch: all subjects that a sample may have. */
-static err foresee(size_t *bytes, run *r)
+/* The largest micro-batch: all subjects that a sample may have. */
+static void enlarge(batch *b, const run *r)
 {
-    batch     *b = &r->batches.batch, before = *b;
-    int64_t    key[KEYS], parts = r->config->train.accumulation;
-    micro_step s = {.r = r, .parts = parts};
     b->S = r->config->data.max_subjects;
     memset(b->timesteps, 0, (size_t)b->B * sizeof *b->timesteps);
     memset(b->drop_grounding, 0, (size_t)b->B * sizeof *b->drop_grounding);
-    key_of(key, r, parts);
-    err e = planned_foresee(bytes, r->steps, key, KEYS, run_once, &s);
+}
+
+/* Its bytes, whether it sends gradients or not. */
+static err foresee(size_t *bytes, run *r)
+{
+    batch  *b = &r->batches.batch, before = *b;
+    int64_t key[KEYS], parts = r->config->train.accumulation * ranks_count(r->ranks);
+    err     e = OK;
+    enlarge(b, r);
+    *bytes = 0;
+    for (int sends = 0; sends <= (r->reduction != NULL) && e == OK; sends++) {
+        micro_step s = {.r = r, .parts = parts, .sends = sends != 0};
+        size_t     need = 0;
+        key_of(key, &s);
+        e = planned_foresee(&need, r->steps, key, KEYS, run_once, &s);
+        *bytes = need > *bytes ? need : *bytes;
+    }
     *b = before;
     return e;
 }
@@ -93,4 +120,54 @@ err micro_step_plan(run *r)
                    arena_print(&r->memory, c->train.memory ? "train.memory allows %s" : "this machine has %s left for it",
                                text_bytes(text[2], limit)),
                    r->recompute ? "" : ", or set train.activation_checkpointing to auto");
+}
+
+/* ---- the order of gradients ---- */
+
+typedef struct ordering {
+    const parameters *of;
+    tensor          **order;
+    int               count;
+} ordering;
+
+static bool is_listed(const ordering *o, const tensor *whole)
+{
+    for (int i = 0; i < o->count; i++)
+        if (o->order[i] == whole)
+            return true;
+    return false;
+}
+
+static err list_whole(void *user, tensor *whole)
+{
+    ordering *o = user;
+    for (int i = 0; i < o->of->trained_count; i++)
+        if (parameter_whole(&o->of->trained[i]) == whole && !is_listed(o, whole)) {
+            o->order[o->count++] = whole;
+            break;
+        }
+    return OK;
+}
+
+err micro_step_order(tensor ***order, int *count, run *r)
+{
+    const parameters *p = &r->parameters;
+    ordering    o = {p, ARENA_ARRAY(&r->memory, tensor *, p->trained_count), 0};
+    batch      *b = &r->batches.batch, before = *b;
+    step_models models = models_of(r);
+    device     *meta;
+    double      loss;
+    TRY(device_open_meta(&meta, NULL));
+    ag *g = ag_new(meta);
+    enlarge(b, r);
+    ag_watch(g, list_whole, &o);
+    err e = train_step(&loss, NULL, g, &models, b, 1);
+    *b = before;
+    ag_free(g);
+    device_close(meta);
+    for (int i = 0; i < p->trained_count; i++) /* what the graph does not reach */
+        list_whole(&o, parameter_whole(&p->trained[i]));
+    *order = o.order;
+    *count = o.count;
+    return e;
 }

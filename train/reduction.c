@@ -9,13 +9,13 @@ static const int64_t LEAST_ELEMENTS = (int64_t)4 << 20; /* 16 MiB: below it a li
 /* ---- layout ---- */
 
 /* A bucket is closed once it is large enough; small models are cut into about LEAST_BUCKETS, so that they overlap too. */
-int reduction_layout(int *bucket, int64_t *elements, const int64_t *size, int count, int ranks, bool riding)
+int reduction_layout(int *bucket, int64_t *elements, const int64_t *size, int count, int all, bool riding)
 {
-    int64_t all = 0, unit = (int64_t)ranks * ALIGNMENT;
+    int64_t sum = 0, unit = (int64_t)all * ALIGNMENT;
     int     at = 0;
     for (int i = 0; i < count; i++)
-        all += size[i];
-    int64_t enough = all / LEAST_BUCKETS < LEAST_ELEMENTS ? all / LEAST_BUCKETS : LEAST_ELEMENTS;
+        sum += size[i];
+    int64_t enough = sum / LEAST_BUCKETS < LEAST_ELEMENTS ? sum / LEAST_BUCKETS : LEAST_ELEMENTS;
     if (count)
         elements[0] = 0;
     for (int i = 0; i < count; i++) {
@@ -31,16 +31,16 @@ int reduction_layout(int *bucket, int64_t *elements, const int64_t *size, int co
     return count ? at + 1 : 0;
 }
 
-static int64_t numbers_bytes(int rank, int ranks)
+static int64_t numbers_bytes(int rank, int all)
 {
-    return comm_sum_part_bytes(FLOATS, DT_F32, rank, ranks) + comm_gather_bytes(FLOATS, DT_F32, rank, ranks);
+    return comm_sum_part_bytes(FLOATS, DT_F32, rank, all) + comm_gather_bytes(FLOATS, DT_F32, rank, all);
 }
 
-int64_t reduction_bytes(const int64_t *count, int buckets, dtype type, bool sharded, int rank, int ranks)
+int64_t reduction_bytes(const int64_t *count, int buckets, dtype type, bool sharded, int rank, int all)
 {
-    int64_t bytes = type == DT_F32 && !sharded ? 0 : numbers_bytes(rank, ranks);
+    int64_t bytes = type == DT_F32 && !sharded ? 0 : numbers_bytes(rank, all);
     for (int b = 0; b < buckets; b++)
-        bytes += comm_sum_part_bytes(count[b], type, rank, ranks) + comm_gather_bytes(count[b], sharded ? DT_F32 : type, rank, ranks);
+        bytes += comm_sum_part_bytes(count[b], type, rank, all) + comm_gather_bytes(count[b], sharded ? DT_F32 : type, rank, all);
     return bytes;
 }
 

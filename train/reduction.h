@@ -58,10 +58,10 @@ err  reduction_end(double *number, reduction *r);
 err  reduction_add(double *number, reduction *r);
 
 /* Bytes that a rank sends for one step of `buckets` of so many elements: what `msd plan --ranks` says. */
-int64_t reduction_bytes(const int64_t *count, int buckets, dtype type, bool sharded, int rank, int ranks);
+int64_t reduction_bytes(const int64_t *count, int buckets, dtype type, bool sharded, int rank, int all);
 
 /* How tensors of these sizes (elements, in the order of backward) are put into buckets: bucket[i] of tensor i; elements[b]
  * of bucket b, with what fills it up. Arrays of `count`. Returns how many buckets. */
-int reduction_layout(int *bucket, int64_t *elements, const int64_t *size, int count, int ranks, bool riding);
+int reduction_layout(int *bucket, int64_t *elements, const int64_t *size, int count, int all, bool riding);
 
 #endif

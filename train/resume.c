@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "train/checkpoint_list.h"
+#include "train/run_reduce.h"
 
 static err find_newest(char **folder, run *r)
 {
@@ -120,10 +121,16 @@ static err check_base(const run *r, const char *folder)
 err resume_load(run *r, const char *folder)
 {
     arena memory = {0};
-    checkpoint c = run_checkpoint(r, &memory);
-    err e = check_base(r, folder);
+    whole_optimizer moments;
+    err e = run_reduce_whole(&moments, r);
+    checkpoint c = run_checkpoint(r, &memory, moments.o);
+    if (e == OK)
+        e = check_base(r, folder);
     if (e == OK)
         e = checkpoint_load(&c, folder);
+    if (e == OK)
+        e = run_reduce_take(r, &moments);
+    run_reduce_drop(&moments);
     r->step = c.step;
     r->skips = c.skips;
     arena_free(&memory);

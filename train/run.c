@@ -13,6 +13,7 @@
 #include "train/checkpoint_list.h"
 #include "train/micro_step.h"
 #include "train/resume.h"
+#include "train/run_reduce.h"
 #include "train/start_facts.h"
 
 enum { MOST_AHEAD = 4 }; /* threads that read samples ahead */
@@ -155,16 +156,26 @@ static err load_models(run *r)
 
 /* ---- parameters ---- */
 
+static err list_parameters(run *r)
+{
+    const run_config *c = r->config;
+    parameters_list(&r->parameters, &r->memory, &r->adapter, c);
+    if (parameters_type(c) == DT_F32)
+        return OK;
+    TRY(adapter_copy(&r->running, &r->memory, r->dev, &r->adapter, parameters_type(c)));
+    parameters_set_copies(&r->parameters, &r->running);
+    return OK;
+}
+
 static err make_optimizer(run *r)
 {
     const run_config *c = r->config;
-    parameters *p = &r->parameters;
-    parameters_list(p, &r->memory, &r->adapter, c);
-    if (parameters_type(c) != DT_F32) {
-        TRY(adapter_copy(&r->running, &r->memory, r->dev, &r->adapter, parameters_type(c)));
-        parameters_set_copies(p, &r->running);
-    }
-    TRY(optimizer_new(&r->optimizer, &r->memory, r->dev, p->trained, p->trained_count, parameters_adamw(c)));
+    const parameters *p = &r->parameters;
+    adamw how = parameters_adamw(c);
+    TRY(run_reduce_open(r));
+    how.elsewhere = r->reduction && r->reduction->sharded;
+    TRY(optimizer_new(&r->optimizer, &r->memory, r->dev, p->trained, p->trained_count, how));
+    TRY(run_reduce_share(r));
     if (!(c->train.ema > 0))
         return OK;
     return average_new(&r->average, &r->memory, r->dev, p->trained, p->trained_count, c->train.ema);
@@ -175,7 +186,7 @@ const ms_adapter *run_adapter(const run *r)
     return r->running.pair ? &r->running : &r->adapter;
 }
 
-checkpoint run_checkpoint(run *r, arena *memory)
+checkpoint run_checkpoint(run *r, arena *memory, optimizer *moments)
 {
     const resampler_sizes *z = &r->adapter.image_proj.sizes;
     adapter_file_sizes sizes = {
@@ -183,13 +194,20 @@ checkpoint run_checkpoint(run *r, arena *memory)
         .phrase_width = z->phrase_width, .ff_width = z->hidden_width, .cross_width = z->out_width, .pairs = r->adapter.pairs,
         .dummy_tokens = ADAPTER_DUMMY_TOKENS,
     };
-    checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = r->optimizer,
+    checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = moments,
                     .average = r->average, .config = r->config_text, .step = r->step, .skips = r->skips};
     c.metadata_count = adapter_file_metadata(&c.metadata, memory, &sizes, r->base, arena_print(memory, "%" PRId64, r->step));
     return c;
 }
 
 /* ---- opening and closing ---- */
+
+static err open_batches(run *r)
+{
+    int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
+    return batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers, ranks_rank(r->ranks),
+                             ranks_count(r->ranks), r->log);
+}
 
 static err write_config(run *r)
 {
@@ -222,13 +240,12 @@ err run_open(run *r, bool *finished, const train_options *o, ranks *all, logger 
     }
     TRY_GOTO(e, open_device(r), done);
     TRY_GOTO(e, load_models(r), done);
+    TRY_GOTO(e, list_parameters(r), done);
+    TRY_GOTO(e, open_batches(r), done);
     TRY_GOTO(e, make_optimizer(r), done);
     if (from)
         TRY_GOTO(e, resume_load(r, from), done);
     TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
-    int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
-    TRY_GOTO(e, batch_source_open(&r->batches, r->config, &r->dataset, r->source, r->schedule.count, readers,
-                                  ranks_rank(r->ranks), ranks_count(r->ranks), log), done);
     TRY_GOTO(e, micro_step_plan(r), done);
     e = write_config(r);
 done:
@@ -243,6 +260,7 @@ void run_close(run *r)
     sample_source_close(r->source);
     planned_close(r->steps);
     average_free(r->average);
+    run_reduce_close(r);
     optimizer_free(r->optimizer);
     adapter_release(&r->running);
     adapter_release(&r->adapter);

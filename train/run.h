@@ -9,6 +9,7 @@
 #include "train/checkpoint.h"
 #include "train/parameters.h"
 #include "train/ranks.h"
+#include "train/sharded.h"
 #include "train/train.h"
 
 typedef struct run {
@@ -35,6 +36,13 @@ typedef struct run {
     batch_source         batches;
     int64_t              step;         /* done so far */
     skip_counts          skips;
+    /* Among ranks; NULL, 0, OK for one process. */
+    comm                *comm;
+    reduction           *reduction;
+    sharded             *sharded;      /* train.shard_optimizer */
+    err                  ending;       /* what a signal to any rank asked for, by the last step */
+    bool                 save_asked;
+    int64_t              bad_samples, bad_samples_told; /* of all ranks; how many of this rank's are in it */
 } run;
 
 /* Reads and checks everything, takes the folder, loads the models, and brings the state to the step to go on from.
@@ -44,8 +52,9 @@ typedef struct run {
 err  run_open(run *r, bool *finished, const train_options *o, ranks *all, logger *log);
 void run_close(run *r);
 
-/* The state as a checkpoint of r->step, for saving. Its metadata lives in `memory`. */
-checkpoint run_checkpoint(run *r, arena *memory);
+/* The state as a checkpoint of r->step, for saving. Its metadata lives in `memory`. moments: the optimizer that has them
+ * (train/run_reduce.h). */
+checkpoint run_checkpoint(run *r, arena *memory, optimizer *moments);
 /* What the steps read: the adapter, or its copy. */
 const ms_adapter *run_adapter(const run *r);
 

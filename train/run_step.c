@@ -5,6 +5,7 @@
 
 #include "base/progress.h"
 #include "train/micro_step.h"
+#include "train/run_reduce.h"
 
 enum { NAMED_SAMPLES = 32 };
 
@@ -15,17 +16,37 @@ typedef struct sample_names {
     int64_t     count;
 } sample_names;
 
+static void name_sample(sample_names *n, const sample *s)
+{
+    if (n->count < NAMED_SAMPLES)
+        n->text = arena_print(&n->memory, "%s%s%" PRId64, n->text, n->count ? ", " : "", s->line);
+    n->count++;
+}
+
 static void name_samples(sample_names *n, const run *r)
 {
-    for (int64_t i = 0; i < r->batches.batch.B; i++, n->count++)
-        if (n->count < NAMED_SAMPLES)
-            n->text = arena_print(&n->memory, "%s%s%" PRId64, n->text, n->count ? ", " : "", r->batches.chosen[i]->line);
+    for (int64_t i = 0; i < r->batches.batch.B; i++)
+        name_sample(n, r->batches.chosen[i]);
+}
+
+static int64_t step_samples(const run *r)
+{
+    return r->config->train.batch_size * r->config->train.accumulation * ranks_count(r->ranks);
+}
+
+/* Those of all ranks, as they were drawn. */
+static void name_all_samples(sample_names *n, const run *r, int64_t step)
+{
+    int64_t count = step_samples(r);
+    *n = (sample_names){.memory = n->memory, .text = ""};
+    for (int64_t i = 0; i < count; i++)
+        name_sample(n, &r->dataset.sample[sample_turns_at(r->batches.turns, (step - 1) * count + i).index]);
 }
 
 static err accumulate(step_record *record, sample_names *names, run *r)
 {
-    int64_t parts = r->config->train.accumulation;
-    for (int64_t micro = 0; micro < parts; micro++) {
+    int64_t own = r->config->train.accumulation, parts = own * ranks_count(r->ranks);
+    for (int64_t micro = 0; micro < own; micro++) {
         double part = 0, waited = r->batches.waited;
         ranks_phase(r->ranks, PHASE_FORWARD, record->step);
         TRY(batch_source_make(&r->batches, record->step, micro));
@@ -33,7 +54,10 @@ static err accumulate(step_record *record, sample_names *names, run *r)
         name_samples(names, r);
         if (r->options->dump_batches)
             TRY(batch_source_dump(&r->batches, r->options->dump_batches, record->step, micro));
-        TRY(micro_step_run(&part, r, parts));
+        TRY(run_reduce_settle(r));
+        if (micro + 1 == own)
+            run_reduce_begin(r);
+        TRY(micro_step_run(&part, r, parts, micro + 1 == own));
         record->loss += part / (double)parts;
     }
     return OK;
@@ -45,9 +69,11 @@ static double unsigned_nan(double x)
     return isnan(x) ? (double)NAN : x;
 }
 
-static err skip(run *r, const step_record *s, const sample_names *names)
+static err skip(run *r, const step_record *s, sample_names *names)
 {
     arena text = {0};
+    if (r->ranks)
+        name_all_samples(names, r, s->step);
     const char *more = names->count > NAMED_SAMPLES ? arena_print(&text, " and %" PRId64 " more", names->count - NAMED_SAMPLES) : "";
     const char *what = arena_print(&text, "step %" PRId64 ": loss %g, gradient norm %g, of the samples in lines %s%s of %s", s->step,
                                    unsigned_nan(s->loss), unsigned_nan(s->grad_norm), names->text, more, r->dataset.path);
@@ -67,8 +93,12 @@ static err skip(run *r, const step_record *s, const sample_names *names)
 static err update(run *r, const step_record *s)
 {
     ranks_phase(r->ranks, PHASE_UPDATE, s->step);
-    TRY(optimizer_update(r->optimizer, s->grad_norm, r->config->train.max_grad_norm, s->lr));
+    double most = r->config->train.max_grad_norm;
+    TRY(r->sharded ? sharded_update(r->sharded, s->grad_norm, most, s->lr)
+                   : optimizer_update(r->optimizer, s->grad_norm, most, s->lr));
     r->skips.in_a_row = 0;
+    if (r->average)
+        TRY(run_reduce_settle(r));
     return r->average ? average_update(r->average) : OK;
 }
 
@@ -81,7 +111,7 @@ err run_step(step_record *record, run *r)
     err e = accumulate(record, &names, r);
     ranks_phase(r->ranks, PHASE_REDUCE, record->step);
     if (e == OK)
-        e = optimizer_norm(&record->grad_norm, r->optimizer);
+        e = run_reduce_step(record, r);
     if (e == OK)
         e = isfinite(record->loss) && isfinite(record->grad_norm) ? update(r, record) : skip(r, record, &names);
     arena_free(&names.memory);
@@ -89,6 +119,6 @@ err run_step(step_record *record, run *r)
     r->step = record->step;
     record->skipped = r->skips.all;
     record->seconds = clock_seconds() - started;
-    record->images_per_second = (double)(r->config->train.batch_size * r->config->train.accumulation) / record->seconds;
+    record->images_per_second = (double)step_samples(r) / record->seconds;
     return OK;
 }

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "train/checkpoint_list.h"
 #include "train/interrupt.h"
+#include "train/run_reduce.h"
 #include "train/run_step.h"
 #include "train/watch.h"
 
@@ -19,13 +20,10 @@ static bool writes(const run *r)
     return ranks_rank(r->ranks) == 0;
 }
 
-static err save(run *r)
+static err write_checkpoint(run *r, optimizer *moments)
 {
     arena memory = {0};
-    if (!writes(r))
-        return OK;
-    ranks_phase(r->ranks, PHASE_SAVE, r->step);
-    checkpoint c = run_checkpoint(r, &memory);
+    checkpoint c = run_checkpoint(r, &memory, moments);
     const char *dir = r->config->output.dir;
     err e = checkpoint_save(dir, &c);
     if (e == OK) {
@@ -37,12 +35,24 @@ static err save(run *r)
     return e;
 }
 
+static err save(run *r)
+{
+    whole_optimizer moments;
+    ranks_phase(r->ranks, PHASE_SAVE, r->step);
+    err e = run_reduce_collect(&moments, r);
+    if (e == OK && writes(r))
+        e = write_checkpoint(r, moments.o);
+    run_reduce_drop(&moments);
+    return e;
+}
+
 static err write_adapter(run *r, const char *folder, const char *name)
 {
+    TRY(run_reduce_settle(r));
     if (!writes(r))
         return OK;
     arena memory = {0};
-    checkpoint c = run_checkpoint(r, &memory);
+    checkpoint c = run_checkpoint(r, &memory, r->optimizer);
     char *path = path_join(folder, name);
     err e = checkpoint_write_adapter(path, &c);
     free(path);
@@ -83,6 +93,25 @@ static bool save_due(const run *r, int64_t saved)
     return every > 0 && r->step / every > saved / every && r->skips.in_a_row == 0;
 }
 
+/* Among ranks what a signal to any of them asked for, which all know from the last step. */
+static err ending_asked(const run *r)
+{
+    return r->ranks ? r->ending : interrupt_seen();
+}
+
+static bool save_asked(const run *r)
+{
+    return r->ranks ? r->save_asked : interrupt_save_asked();
+}
+
+static void tell_bad_samples(const run *r)
+{
+    int64_t bad = r->ranks ? r->bad_samples : r->batches.bad_samples;
+    if (bad && writes(r))
+        log_warning(r->log, "%" PRId64 " bad sample%s passed over, others stood in; msd check names them all", bad,
+                    bad == 1 ? "" : "s");
+}
+
 static err loop(run *r, file_log *log, watch *w)
 {
     const run_config *c = r->config;
@@ -100,8 +129,8 @@ static err loop(run *r, file_log *log, watch *w)
             mean = isfinite(mean) ? 0.95 * mean + 0.05 * s.loss : s.loss;
         watch_record(w, &s, mean);
         show(&bar, r, &s, mean);
-        ending = interrupt_seen();
-        bool asked = interrupt_save_asked() || ending != OK || r->step == c->train.steps;
+        ending = ending_asked(r);
+        bool asked = save_asked(r) || ending != OK || r->step == c->train.steps;
         if ((asked || save_due(r, saved)) && r->step > saved) {
             logger_clear(r->log);
             TRY(save(r));
@@ -111,9 +140,8 @@ static err loop(run *r, file_log *log, watch *w)
             TRY(watch_draw(w));
     }
     progress_end(&bar);
-    if (r->batches.bad_samples)
-        log_warning(r->log, "%" PRId64 " bad sample%s passed over, others stood in; msd check names them all",
-                    r->batches.bad_samples, r->batches.bad_samples == 1 ? "" : "s");
+    tell_bad_samples(r);
+    TRY(ranks_barrier(r->ranks)); /* nobody leaves while rank 0 saves */
     if (ending != OK && r->step < c->train.steps)
         return err_set(ending, "interrupted after step %" PRId64 " of %" PRId64 ", which is saved; go on with --resume auto", r->step,
                        c->train.steps);

@@ -155,17 +155,17 @@ static err describe_file(arena *a, char **line, const char *folder, const char *
     return e;
 }
 
-static err write_manifest(const char *folder, int64_t step, int count)
+static err write_manifest(const char *folder, const checkpoint *c, int count)
 {
     arena a = {0};
-    char *line[FILE_COUNT] = {"", "", "", ""};
+    char *line[FILE_COUNT] = {"", "", "", ""}, *shared = c->ranks > 1 ? arena_print(&a, "  \"ranks\": %d,\n", c->ranks) : "";
     err e = OK;
     for (int i = 0; i < count && e == OK; i++)
         e = describe_file(&a, &line[i], folder, files[i], i + 1 == count);
     if (e == OK) {
         char *path = path_join(folder, "manifest.json");
-        e = write_text(path, arena_print(&a, "{\n  \"format\": %d,\n  \"step\": %" PRId64 ",\n  \"files\": {\n%s%s%s%s  }\n}\n",
-                                         FORMAT, step, line[0], line[1], line[2], line[3]));
+        e = write_text(path, arena_print(&a, "{\n  \"format\": %d,\n  \"step\": %" PRId64 ",\n%s  \"files\": {\n%s%s%s%s  }\n}\n",
+                                         FORMAT, c->step, shared, line[0], line[1], line[2], line[3]));
         free(path);
     }
     arena_free(&a);
@@ -185,7 +185,7 @@ static err write_all(const char *folder, const checkpoint *c)
     if (e == OK && c->average)
         e = write_tensors(path[FILE_AVERAGE], c, c->average);
     if (e == OK)
-        e = write_manifest(folder, c->step, c->average ? FILE_COUNT : ALWAYS);
+        e = write_manifest(folder, c, c->average ? FILE_COUNT : ALWAYS);
     for (int i = 0; i < FILE_COUNT; i++)
         free(path[i]);
     return e;
@@ -322,6 +322,19 @@ err checkpoint_verify(int64_t *step, const char *folder)
     err e = err_as(json_file_parse(&manifest, path, MANIFEST_LIMIT, JSON_REFUSE_DUPLICATES), E_CHECKPOINT);
     if (e == OK)
         e = verify_manifest(step, folder, path, manifest);
+    json_decref(manifest);
+    free(path);
+    return e;
+}
+
+err checkpoint_ranks(int64_t *count, const char *folder)
+{
+    char *path = path_join(folder, "manifest.json");
+    json_t *manifest = NULL;
+    *count = 1;
+    err e = err_as(json_file_parse(&manifest, path, MANIFEST_LIMIT, JSON_REFUSE_DUPLICATES), E_CHECKPOINT);
+    if (e == OK && json_object_get(manifest, "ranks"))
+        e = err_as(json_get_int(count, manifest, "ranks", path, 1, INT32_MAX), E_CHECKPOINT);
     json_decref(manifest);
     free(path);
     return e;

@@ -23,6 +23,7 @@ typedef struct checkpoint {
     const char      *config;   /* text of config.yaml */
     int64_t          step;
     skip_counts      skips;
+    int              ranks;    /* that trained together; up to 1: one process */
 } checkpoint;
 
 /* Writes RUN/step-NNNNNN. An existing folder of that name is replaced. E_IO, E_DISK_FULL (before the
@@ -38,6 +39,8 @@ void checkpoint_remove(const char *folder);
 
 /* E_CHECKPOINT unless manifest.json and all it names are whole; *step is the manifest's. */
 err checkpoint_verify(int64_t *step, const char *folder);
+/* Of a folder that was verified: how many ranks trained together, 1 for one process. */
+err checkpoint_ranks(int64_t *count, const char *folder);
 /* An adapter's tensors as a file of their own, as in a checkpoint. */
 err checkpoint_write_adapter(const char *path, const checkpoint *c);
 

@@ -23,6 +23,41 @@ static err find_newest(char **folder, run *r)
     return OK;
 }
 
+static bool is_allowed(const run *r, const char *key)
+{
+    for (int i = 0; i < r->options->allowed; i++)
+        if (!strcmp(r->options->allow_change[i], key))
+            return true;
+    return false;
+}
+
+static int64_t samples_of_step(const run_config *c, int64_t among)
+{
+    return c->train.batch_size * c->train.accumulation * among;
+}
+
+/* Other ranks may share out a step's samples otherwise, as long as they are as many: then the run goes on with the same. */
+static err compare_ranks(run_config *before, const run *r, const char *folder)
+{
+    const run_config *now = r->config;
+    int64_t then, here = ranks_count(r->ranks);
+    TRY(checkpoint_ranks(&then, folder));
+    if (then == here)
+        return OK;
+    if (samples_of_step(before, then) == samples_of_step(now, here)) {
+        before->train.batch_size = now->train.batch_size;
+        before->train.accumulation = now->train.accumulation;
+        return OK;
+    }
+    if (is_allowed(r, "train.batch_size") || is_allowed(r, "train.accumulation"))
+        return OK;
+    return err_set(E_CONFIG, "train.batch_size x train.accumulation x ranks: %s has %" PRId64 " x %" PRId64 " x %" PRId64
+                             " samples a step, this run %" PRId64 " x %" PRId64 " x %" PRId64 "; choose them so that the product is "
+                             "the same, or add --allow-change train.batch_size",
+                   folder, before->train.batch_size, before->train.accumulation, then, now->train.batch_size,
+                   now->train.accumulation, here);
+}
+
 static err compare_configs(run *r, const char *folder)
 {
     char *path = path_join(folder, "config.yaml");
@@ -34,6 +69,7 @@ static err compare_configs(run *r, const char *folder)
         problems_report(&found, stderr, 50);
         return err_prefix(E_CHECKPOINT, "%s/config.yaml", folder);
     }
+    TRY(compare_ranks(before, r, folder));
     return run_config_resumes(before, r->config, r->options->allow_change, r->options->allowed);
 }
 
@@ -89,14 +125,6 @@ err resume_find(char **folder, int64_t *step, run *r)
         *folder = NULL;
     }
     return e;
-}
-
-static bool is_allowed(const run *r, const char *key)
-{
-    for (int i = 0; i < r->options->allowed; i++)
-        if (!strcmp(r->options->allow_change[i], key))
-            return true;
-    return false;
 }
 
 /* The weights of a checkpoint mean something on the UNet that they were trained on alone. */

@@ -195,7 +195,8 @@ checkpoint run_checkpoint(run *r, arena *memory, optimizer *moments)
         .dummy_tokens = ADAPTER_DUMMY_TOKENS,
     };
     checkpoint c = {.tensor = r->parameters.all, .tensors = r->parameters.count, .optimizer = moments,
-                    .average = r->average, .config = r->config_text, .step = r->step, .skips = r->skips};
+                    .average = r->average, .config = r->config_text, .step = r->step, .skips = r->skips,
+                    .ranks = ranks_count(r->ranks)};
     c.metadata_count = adapter_file_metadata(&c.metadata, memory, &sizes, r->base, arena_print(memory, "%" PRId64, r->step));
     return c;
 }
@@ -238,8 +239,10 @@ err run_open(run *r, bool *finished, const train_options *o, ranks *all, logger 
         free(from);
         return OK;
     }
+    ranks_phase(all, PHASE_START, 0);
     TRY_GOTO(e, open_device(r), done);
     TRY_GOTO(e, load_models(r), done);
+    ranks_phase(all, PHASE_START, 0);
     TRY_GOTO(e, list_parameters(r), done);
     TRY_GOTO(e, open_batches(r), done);
     TRY_GOTO(e, make_optimizer(r), done);
@@ -247,6 +250,7 @@ err run_open(run *r, bool *finished, const train_options *o, ranks *all, logger 
         TRY_GOTO(e, resume_load(r, from), done);
     TRY_GOTO(e, parameters_refresh_copies(&r->parameters), done);
     TRY_GOTO(e, micro_step_plan(r), done);
+    ranks_phase(all, PHASE_START, 0);
     e = write_config(r);
 done:
     free(from);

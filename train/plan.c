@@ -133,7 +133,9 @@ static void print_total(const planning *p, const picture_total *t)
 {
     double seconds = 2.0 * t->multiply_adds / p->rate;
     if (p->made.json) {
-        fprintf(p->out, "], \"generate\": {\"steps\": %" PRId64 ", \"multiply_adds\": %.0f, \"seconds\": %.6f, \"peak_bytes\": %.0f",
+        fprintf(p->out,
+                "], \"generate\": {\"steps\": %" PRId64 ", \"multiply_adds\": %.0f, \"seconds\": %.6f,"
+                " \"peak_bytes\": %.0f",
                 p->given->steps, t->multiply_adds, seconds, t->largest);
         if (p->card)
             fprintf(p->out, ", \"estimate_seconds\": %.9f", t->estimate);

@@ -17,7 +17,8 @@ static void print_estimate(FILE *out, const part_plan *p)
     double          need = part_plan_bytes(p);
     fprintf(out, "  estimate on %s: %.3f ms at least; memory %.2f of %.2f GiB%s\n", r->card->title, 1e3 * r->seconds,
             need / GIBIBYTE, r->card->memory / GIBIBYTE, need > r->card->memory ? ": DOES NOT FIT" : "");
-    fprintf(out, "  %10s %6s %7s %12s %10s  %s\n", "ms", "share", "calls", "TFLOP", "GB", "primitive; share of its time bound by memory");
+    fprintf(out, "  %10s %6s %7s %12s %10s  primitive; share of its time bound by memory\n", "ms", "share", "calls", "TFLOP",
+            "GB");
     for (int i = 0; i < r->rows; i++) {
         const roofline_row *row = &r->row[i];
         fprintf(out, "  %10.3f %5.1f%% %7" PRId64 " %12.6f %10.3f  %s, %.0f %%\n", 1e3 * row->seconds,

@@ -49,9 +49,16 @@ static bool fusible(const tensor *y, const tensor *q, const tensor *k, const ten
            aligned(k) && aligned(v);
 }
 
-static void forward_graph(dnn_graph *g, const tensor *y, bool lse, const tensor *q, const tensor *k, const tensor *v)
+typedef struct attention {
+    const tensor *q, *k, *v, *y;
+    bool          lse;
+} attention;
+
+static void forward_graph(dnn_graph *g, const void *what)
 {
-    dnn_shape shapes[] = {bhtd(q), bhtd(k), bhtd(v), bhtd(y)};
+    const attention *a = what;
+    const tensor    *q = a->q;
+    dnn_shape shapes[] = {bhtd(q), bhtd(a->k), bhtd(a->v), bhtd(a->y)};
     int64_t rows = q->dim[1], heads = q->dim[2];
     dnn_shape sums = {{q->dim[0], heads, rows, 1}, {heads * rows, rows, 1, 1}};
     const cudnnBackendAttributeName_t name[] = {
@@ -60,7 +67,7 @@ static void forward_graph(dnn_graph *g, const tensor *y, bool lse, const tensor 
     descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
     for (int i = 0; i < 4; i++)
         dnn_link(g, d, name[i], dnn_tensor(g, ID_Q + i, &shapes[i], CUDNN_DATA_BFLOAT16, DNN_REAL));
-    if (lse)
+    if (a->lse)
         dnn_link(g, d, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC,
                  dnn_tensor(g, ID_LSE, &sums, CUDNN_DATA_FLOAT, DNN_REAL));
     dnn_link(g, d, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, dnn_number(g, ID_SCALE));
@@ -76,18 +83,8 @@ static err forward_plan(const dnn_plan **out, cuda_state *s, const tensor *y, co
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 3; j++)
             key[8 + 3 * i + j] = strided[i]->stride[j];
-    keyed_entry *entry = keyed_at(&s->plans, key, (int)(sizeof key / sizeof *key));
-    if (!entry->value && !entry->absent) {
-        dnn_graph g;
-        dnn_plan *made;
-        dnn_open(&g, s->dnn, false);
-        forward_graph(&g, y, lse != NULL, q, k, v);
-        TRY(dnn_make_plan(&made, &g));
-        entry->value = made;
-        entry->absent = !made;
-    }
-    *out = entry->value;
-    return OK;
+    attention what = {.q = q, .k = k, .v = v, .y = y, .lse = lse != NULL};
+    return cuda_plan(out, s, key, (int)(sizeof key / sizeof *key), false, forward_graph, &what);
 }
 
 static err run_fused(device *d, const dnn_plan *plan, tensor *y, tensor *lse, const tensor *q, const tensor *k,

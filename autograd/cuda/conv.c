@@ -82,28 +82,23 @@ static void backward_graph(dnn_graph *g, const convolution *c)
     dnn_operation(g, d);
 }
 
-/* The plan of a convolution, NULL where the library has no engine; each is asked for once. */
+static void build(dnn_graph *g, const void *what)
+{
+    const convolution *c = what;
+    if (c->backward)
+        backward_graph(g, c);
+    else
+        forward_graph(g, c);
+}
+
+/* The plan of a convolution, NULL where the library has no engine. */
 static err plan_of(const dnn_plan **out, cuda_state *s, const convolution *c)
 {
     const tensor *x = c->x, *w = c->w;
     int64_t key[] = {1 + c->backward, x->dim[0], x->dim[1],   x->dim[2],    x->dim[3],     w->dim[0],
                      w->dim[1],       w->dim[2], c->g.stride, c->g.pad_top, c->g.pad_left, c->g.pad_bottom,
                      c->g.pad_right,  c->bf16,   c->bias,     c->residual};
-    keyed_entry *entry = keyed_at(&s->plans, key, (int)(sizeof key / sizeof *key));
-    if (!entry->value && !entry->absent) {
-        dnn_graph g;
-        dnn_plan *made;
-        dnn_open(&g, s->dnn, !c->bf16);
-        if (c->backward)
-            backward_graph(&g, c);
-        else
-            forward_graph(&g, c);
-        TRY(dnn_make_plan(&made, &g));
-        entry->value = made;
-        entry->absent = !made;
-    }
-    *out = entry->value;
-    return OK;
+    return cuda_plan(out, s, key, (int)(sizeof key / sizeof *key), !c->bf16, build, c);
 }
 
 /* Runs what plan_of gave; pointers in the order of the ids, NULL ones are left out. */

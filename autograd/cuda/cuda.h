@@ -19,6 +19,7 @@ typedef struct cuda_state {
     cudaStream_t     stream;
     cublasLtHandle_t blas;
     cudnnHandle_t    dnn;
+    cudnnBackendDescriptor_t described; /* NULL; of a device without data: the card that plans are for, instead of dnn */
     void            *workspace;  /* cuBLASLt's, on the card */
     size_t           workspace_bytes;
     void            *pinned[2];  /* host memory that the card reads and writes, CUDA_STAGING_BYTES each */
@@ -39,6 +40,9 @@ static inline cudaStream_t cuda_stream_of(const device *d)
 {
     return cuda_state_of(d)->stream;
 }
+
+/* The primitives that take scratch, for a device without data. */
+extern const primitives cuda_dry;
 
 /* ---- errors (status.c): each is one line that names the call, E_DEVICE, or E_MEMORY where memory is short ---- */
 

@@ -5,9 +5,9 @@
 
 enum { FIRST_VIRTUAL = 1000, MOST_ENGINES = 32 };
 
-void dnn_open(dnn_graph *g, cudnnHandle_t handle, bool exact)
+void dnn_open(dnn_graph *g, const cuda_state *s, bool exact)
 {
-    *g = (dnn_graph){.handle = handle, .exact = exact, .next = FIRST_VIRTUAL, .status = CUDNN_STATUS_SUCCESS};
+    *g = (dnn_graph){.handle = s->dnn, .card = s->described, .exact = exact, .next = FIRST_VIRTUAL, .status = CUDNN_STATUS_SUCCESS};
 }
 
 static void keep(dnn_graph *g, cudnnStatus_t status, const char *call)
@@ -188,7 +188,8 @@ static descriptor plan_of(const dnn_graph *g, descriptor configuration)
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) != CUDNN_STATUS_SUCCESS)
         return NULL;
     cudnnStatus_t status =
-        cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
+        g->card ? cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &g->card)
+                : cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                           1, &configuration);
@@ -207,11 +208,14 @@ static int64_t engines_of(dnn_graph *g, descriptor *configuration)
     int64_t    operations = g->operations, found = 0;
     descriptor whole = dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, operations, g->operation);
-    dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
+    if (!g->card)
+        dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
     dnn_finish(g, whole);
     descriptor heuristics = dnn_make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     dnn_link(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, whole);
     dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (g->card)
+        dnn_link(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, g->card);
     dnn_finish(g, heuristics);
     for (int i = 0; i < MOST_ENGINES; i++)
         configuration[i] = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);

@@ -18,6 +18,7 @@ typedef struct dnn_shape {
 
 typedef struct dnn_graph {
     cudnnHandle_t handle;
+    descriptor    card;  /* NULL, or the card described instead of a handle: plans without a device */
     bool          exact; /* f32: engines that round inputs to fewer bits are passed over */
     descriptor    owned[DNN_MOST_DESCRIPTORS], operation[DNN_MOST_OPERATIONS];
     int           owns, operations;
@@ -26,7 +27,7 @@ typedef struct dnn_graph {
     const char   *failed; /* the first call that failed */
 } dnn_graph;
 
-void       dnn_open(dnn_graph *g, cudnnHandle_t handle, bool exact);
+void       dnn_open(dnn_graph *g, const cuda_state *s, bool exact);
 descriptor dnn_tensor(dnn_graph *g, int64_t id, const dnn_shape *shape, cudnnDataType_t type, dnn_place place);
 descriptor dnn_between(dnn_graph *g, const dnn_shape *shape, cudnnDataType_t type); /* virtual */
 descriptor dnn_number(dnn_graph *g, int64_t id);                                     /* f32 */
@@ -55,6 +56,12 @@ typedef struct dnn_plan {
  * none for the graph. Takes over what g owns. */
 err  dnn_make_plan(dnn_plan **out, dnn_graph *g);
 void dnn_plan_close(void *plan);
+
+/* The plan of a key (keyed.h) of s->plans, whose graph `build` fills from `what` where it has to be made; NULL where the
+ * library has no engine. (plans.c) */
+typedef void (*dnn_builder)(dnn_graph *g, const void *what);
+err cuda_plan(const dnn_plan **out, cuda_state *s, const int64_t *key, int words, bool exact, dnn_builder build,
+              const void *what);
 
 /* Pointers by id; workspace: of plan->workspace bytes. */
 err dnn_run(cudnnHandle_t handle, const dnn_plan *plan, const int64_t *ids, void *const *pointers, int count,

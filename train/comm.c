@@ -75,14 +75,13 @@ void comm_close(comm *c)
         c->calls->close(c);
 }
 
-err comm_open(comm **out, const ranks *r, const device *dev)
+err comm_open(comm **out, ranks *r, const device *dev)
 {
     *out = NULL;
     if (!r)
         return OK;
     if (strcmp(dev->kind, "cpu"))
-        return err_set(E_CONFIG, "device.kind %s: many processes need NCCL there, which this msd was built without; train in one "
-                                 "process, or on the CPU", dev->kind);
+        return comm_open_nccl(out, r, dev);
     if (ranks_how(r) != RANKS_MPI)
         return err_set(E_DISTRIBUTED, "%d ranks on the CPU without MPI; start them with mpirun", ranks_count(r));
     return comm_open_mpi(out);

@@ -47,10 +47,17 @@ int64_t comm_sum_part_bytes(int64_t count, dtype type, int rank, int all);
 int64_t comm_gather_bytes(int64_t count, dtype type, int rank, int all);
 
 /* The communicator of all ranks for tensors of `dev`; *out is NULL for one process. E_DISTRIBUTED, E_CONFIG as those below. */
-err comm_open(comm **out, const ranks *r, const device *dev);
+err comm_open(comm **out, ranks *r, const device *dev);
 
 /* One communicator of all processes that MPI has started; MPI has to be up, with at least MPI_THREAD_SERIALIZED, and is
  * this communicator's until it is closed. Tensors in host memory. E_DISTRIBUTED; E_CONFIG when built without MPI. */
 err comm_open_mpi(comm **out);
+
+/* One communicator of all ranks for tensors on CUDA devices, one a rank; the ranks carry what NCCL needs to meet, and end the
+ * run when it reports an error. Parts of tensors are equal: their counts are multiples of the ranks. E_DISTRIBUTED, E_DEVICE;
+ * E_CONFIG when built without NCCL. */
+err  comm_open_nccl(comm **out, ranks *r, const device *dev);
+/* One line for people: NCCL's version, or what is missing. */
+void comm_describe_nccl(char *text, size_t bytes);
 
 #endif

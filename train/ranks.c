@@ -88,6 +88,16 @@ void ranks_watch(ranks *r, int64_t seconds)
     pthread_mutex_unlock(&r->lock);
 }
 
+void ranks_probe(ranks *r, err (*probe)(void *user), void *user)
+{
+    if (!r)
+        return;
+    pthread_mutex_lock(&r->lock);
+    r->probe = probe;
+    r->probed = user;
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- coming together ---- */
 
 /* What the others need to find rank 0, from rank 0 by MPI. */

@@ -63,6 +63,10 @@ void ranks_watch(ranks *r, int64_t seconds);
 /* This rank is now at `phase` of `step`. Cheap; call it again in long phases where there is progress. */
 void ranks_phase(ranks *r, rank_phase phase, int64_t step);
 
+/* Asked by the watching thread, at least every second and mostly far more often, until `probe` is NULL: whether what carries
+ * the tensors is still sound. An error ends all ranks as a death does. It must not wait. */
+void ranks_probe(ranks *r, err (*probe)(void *user), void *user);
+
 /* ---- Collective: every rank calls these in the same order, by its main thread. Control data only. ---- */
 
 /* data (bytes, the same number everywhere) of rank 0 on all. */

@@ -46,6 +46,8 @@ struct ranks {
     double          moved;   /* when own changed */
     double          longest[RANK_PHASES]; /* longest standstill so far in a good step */
     int64_t         first_step;           /* the first that was stamped; -1: none yet */
+    err           (*probe)(void *user); /* NULL: none */
+    void           *probed;
     bool            stop;    /* the thread is to end */
     bool            ending;  /* all have done their work: connections may end */
     bool            failing; /* this rank ends by an error of its own: nothing that others say matters */

@@ -36,9 +36,10 @@ void ranks_place_text(char *out, size_t room, const stamp *at)
 
 /* ---- leaving ---- */
 
+/* Rank 0 orders it; another tells rank 0 that it fails, which then orders it. */
 static void order_to_leave(ranks *r, err code, const char *text)
 {
-    frame head = frame_of(FRAME_LEAVE, r->rank, (uint32_t)strlen(text) + 1);
+    frame head = frame_of(r->rank == 0 ? FRAME_LEAVE : FRAME_FAILED, r->rank, (uint32_t)strlen(text) + 1);
     head.code = (int32_t)code;
     for (int i = r->from; i < r->to; i++) {
         rank_peer *p = &r->peer[i];
@@ -66,15 +67,15 @@ static void flush_orders(ranks *r)
     }
 }
 
-/* Called with the lock held, by the thread alone. */
-static _Noreturn void leave(ranks *r, err code, const char *text)
+/* Called with the lock held, by the thread alone. tell: the others may not know. */
+static _Noreturn void leave(ranks *r, err code, const char *text, bool tell)
 {
     char line[MOST_TEXT + 128];
     r->leaving = true;
     int size = snprintf(line, sizeof line, "error[%s] rank %d leaves: %s\n", err_name(code), r->rank, text);
     if (size > 0 && write(STDERR_FILENO, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1) < 0)
         r->leaving = true; /* nobody to tell */
-    if (r->rank == 0) {
+    if (tell) {
         order_to_leave(r, code, text);
         flush_orders(r);
     }
@@ -88,7 +89,7 @@ __attribute__((format(printf, 2, 3))) static _Noreturn void leave_because(ranks 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    leave(r, E_DISTRIBUTED, text);
+    leave(r, E_DISTRIBUTED, text, r->rank == 0);
 }
 
 #define GO_ON "every rank leaves, the last checkpoint is good; start again with --resume auto"
@@ -125,7 +126,7 @@ static _Noreturn void obey(ranks *r, int from, const frame *head, const uint8_t 
         snprintf(text, sizeof text, "%.*s", size, (const char *)bytes);
     else
         snprintf(text, sizeof text, "rank %d (%s) failed: %.*s", from, r->peer[from].host, size, (const char *)bytes);
-    leave(r, known ? (err)head->code : E_DISTRIBUTED, text);
+    leave(r, known ? (err)head->code : E_DISTRIBUTED, text, r->rank == 0);
 }
 
 static void take_frame(ranks *r, int from, const frame *head, const uint8_t *bytes, double now)
@@ -276,6 +277,8 @@ static void judge(ranks *r, double now)
         return;
     }
     judge_silence(r, now);
+    if (r->probe && r->probe(r->probed) != OK)
+        leave(r, E_DISTRIBUTED, err_message(), true);
     if (r->rank == 0 && !r->ending)
         judge_standstill(r, now);
 }

@@ -9,6 +9,7 @@
 #include "data/fingerprint.h"
 #include "infer/generate.h"
 #include "train/interrupt.h"
+#include "train/run_reduce.h"
 
 enum { MOST_JOBS = 100 };
 static const size_t JOBS_LIMIT = (size_t)16 << 20;
@@ -132,7 +133,8 @@ static err check_jobs(sampling *s)
     TRY(open_pipeline(&p, s, none));
     err e = OK;
     for (int i = 0; i < s->jobs && e == OK; i++) {
-        job_warn(&s->job[i], s->r->log);
+        if (ranks_rank(s->r->ranks) == 0)
+            job_warn(&s->job[i], s->r->log);
         e = pipeline_complete(p, &s->job[i]);
         if (e != OK)
             e = err_prefix(e, "%s: job %d", s->r->config->output.samples, i + 1);
@@ -173,29 +175,58 @@ void sampling_close(sampling *s)
 
 /* ---- drawing ---- */
 
+static const char *stem_of(arena *words, const sampling *s, int i)
+{
+    return arena_print(words, "%s/step-%06" PRId64 "_%02d", s->folder, s->r->step, i);
+}
+
+static void tell(arena *words, const sampling *s, int i, sampling_told told, void *user)
+{
+    const char *path = arena_print(words, s->job[i].batch_count > 1 ? "%s_0.png" : "%s.png", stem_of(words, s, i));
+    if (told && file_exists(path))
+        told(user, i, path);
+}
+
 static err draw_job(sampling *s, pipeline *p, int i, sampling_told told, void *user)
 {
     arena words = {0};
     job j = s->job[i];
-    const char *stem = arena_print(&words, "%s/step-%06" PRId64 "_%02d", s->folder, s->r->step, i);
-    j.output = arena_print(&words, "%s.png", stem);
+    ranks_phase(s->r->ranks, PHASE_SAMPLES, s->r->step);
+    j.output = arena_print(&words, "%s.png", stem_of(&words, s, i));
     err e = generate_pictures(p, &j, &s->log);
-    if (e == OK && told)
-        told(user, i, j.batch_count > 1 ? arena_print(&words, "%s_0.png", stem) : j.output);
+    if (e == OK && !s->r->ranks)
+        tell(&words, s, i, told, user);
     arena_free(&words);
+    return e;
+}
+
+/* This rank's jobs. */
+static err draw_own(sampling *s, sampling_told told, void *user)
+{
+    char hash[65];
+    pipeline *p = NULL;
+    int first = ranks_rank(s->r->ranks), step = ranks_count(s->r->ranks);
+    if (first >= s->jobs)
+        return OK;
+    TRY(hash_adapter(hash, s->r));
+    TRY(open_pipeline(&p, s, hash));
+    err e = OK;
+    for (int i = first; i < s->jobs && e == OK && interrupt_seen() == OK; i += step)
+        e = draw_job(s, p, i, told, user);
+    pipeline_close(p);
     return e;
 }
 
 static err draw_all(sampling *s, sampling_told told, void *user)
 {
-    char hash[65];
-    pipeline *p = NULL;
-    TRY(hash_adapter(hash, s->r));
-    TRY(open_pipeline(&p, s, hash));
-    err e = OK;
-    for (int i = 0; i < s->jobs && e == OK && interrupt_seen() == OK; i++)
-        e = draw_job(s, p, i, told, user);
-    pipeline_close(p);
+    arena words = {0};
+    err e = draw_own(s, told, user);
+    const char *message = arena_copy_string(&words, e == OK ? "" : err_message());
+    err together = ranks_barrier(s->r->ranks); /* also after a failure: the others wait there */
+    for (int i = 0; i < s->jobs && s->r->ranks && ranks_rank(s->r->ranks) == 0; i++)
+        tell(&words, s, i, told, user);
+    e = e == OK ? together : err_set(e, "%s", message);
+    arena_free(&words);
     return e;
 }
 
@@ -209,6 +240,7 @@ err sampling_draw(bool *restored, sampling *s, sampling_told told, void *user)
 {
     run *r = s->r;
     *restored = true;
+    TRY(run_reduce_settle(r));
     if (!r->average)
         return draw_all(s, told, user);
     TRY(swap(r));

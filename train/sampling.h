@@ -13,6 +13,7 @@ typedef struct sampling sampling;
 err  sampling_open(sampling **out, run *r);
 void sampling_close(sampling *s); /* NULL is fine */
 
+/* Ranks share the jobs. Rank 0 tells of all of them, when all are drawn; drawing is collective. */
 typedef void (*sampling_told)(void *user, int job, const char *path); /* a picture that was written */
 
 /* RUN/samples/step-NNNNNN_NN.png of every job, for the run's step; batch_count > 1 appends _0, _1 .... Where the run

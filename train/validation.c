@@ -7,6 +7,7 @@
 
 #include "base/philox.h"
 #include "train/interrupt.h"
+#include "train/run_reduce.h"
 
 struct validation {
     run           *r;
@@ -83,12 +84,31 @@ static err read_sample(validation *v, int64_t i)
     return e == OK ? OK : err_prefix(err_as(e, E_DATASET), "%s:%" PRId64, v->dataset.path, v->dataset.sample[i].line);
 }
 
+/* Sample i is this rank's. */
+static bool is_own(const validation *v, int64_t i)
+{
+    return i % ranks_count(v->r->ranks) == ranks_rank(v->r->ranks);
+}
+
+/* The sum of a number over the ranks. */
+static err add_up(int64_t *number, validation *v)
+{
+    int64_t *all = ARENA_ARRAY(&v->memory, int64_t, ranks_count(v->r->ranks)), own = *number;
+    TRY(ranks_gather(v->r->ranks, all, &own, sizeof own));
+    *number = 0;
+    for (int i = 0; i < ranks_count(v->r->ranks); i++)
+        *number += all[i];
+    return OK;
+}
+
 static err look_at_all(validation *v)
 {
     bool skip = v->r->config->data.bad_samples == BAD_SAMPLES_SKIP;
     int64_t good = 0;
     v->bad = ARENA_ARRAY(&v->memory, bool, v->dataset.count);
     for (int64_t i = 0; i < v->dataset.count; i++) {
+        if (!is_own(v, i))
+            continue;
         err e = read_sample(v, i);
         if (e != OK && !skip)
             return e;
@@ -97,6 +117,8 @@ static err look_at_all(validation *v)
         if (e != OK)
             log_warning(v->r->log, "%s; validation leaves it out", err_message());
     }
+    if (v->r->ranks)
+        TRY(add_up(&good, v));
     return good ? OK : err_set(E_DATASET, "%s: none of its samples can be read", v->dataset.path);
 }
 
@@ -178,8 +200,8 @@ static err ask(ag *g, void *user)
     return train_loss(&v->loss, g, &models, &v->batch);
 }
 
-/* In the block of the steps: their keys are shorter. */
-static err measure_sample(double sum[VALIDATION_BINS], validation *v, int64_t i, const int64_t *edge)
+/* In the block of the steps: their keys are longer. */
+static err measure_sample(double loss[VALIDATION_BINS], validation *v, int64_t i, const int64_t *edge)
 {
     const batch *b = &v->batch;
     TRY(encode_sample(v, i));
@@ -187,24 +209,89 @@ static err measure_sample(double sum[VALIDATION_BINS], validation *v, int64_t i,
     for (int bin = 0; bin < VALIDATION_BINS; bin++) {
         draw(v, bin, i, edge);
         TRY(planned_run(v->r->steps, key, sizeof key / sizeof *key, ask, v));
-        sum[bin] += v->loss;
+        loss[bin] = v->loss;
     }
     return OK;
+}
+
+typedef enum sample_state { SAMPLE_OTHERS, SAMPLE_BAD, SAMPLE_MEASURED, SAMPLE_STOPPED } sample_state;
+
+typedef struct sample_loss {
+    int64_t state; /* sample_state */
+    double  bin[VALIDATION_BINS];
+} sample_loss;
+
+/* This rank's samples; stops at an error, which is returned, and at a signal. */
+static err measure_own(sample_loss *list, validation *v, const int64_t *edge)
+{
+    err e = OK;
+    for (int64_t i = 0; i < v->dataset.count; i++) {
+        if (!is_own(v, i))
+            continue;
+        ranks_phase(v->r->ranks, PHASE_VALIDATION, v->r->step);
+        list[i].state = v->bad[i] ? SAMPLE_BAD : e != OK || interrupt_seen() != OK ? SAMPLE_STOPPED : SAMPLE_MEASURED;
+        if (list[i].state == SAMPLE_MEASURED)
+            e = measure_sample(list[i].bin, v, i, edge);
+        if (e != OK)
+            list[i].state = SAMPLE_STOPPED;
+    }
+    return e;
+}
+
+/* Everyone's samples, from everyone. */
+static err share_losses(sample_loss *list, validation *v)
+{
+    int64_t      count = v->dataset.count;
+    int          all = ranks_count(v->r->ranks);
+    sample_loss *given = heap_get((size_t)(count * all) * sizeof *given);
+    err e = ranks_gather(v->r->ranks, given, list, (size_t)count * sizeof *given);
+    for (int64_t i = 0; i < count && e == OK; i++)
+        list[i] = given[i % all * count + i];
+    free(given);
+    return e;
+}
+
+/* The others wait for what this rank has, also when it has failed; its message stays the failure's. */
+static void share_failure(sample_loss *list, validation *v)
+{
+    arena words = {0};
+    const char *message = arena_copy_string(&words, err_message());
+    share_losses(list, v);
+    err_set(E_IO, "%s", message);
+    arena_free(&words);
+}
+
+/* In the order of the list; nothing where any of them was stopped. */
+static void add_losses(validation_loss *found, const sample_loss *list, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (list[i].state == SAMPLE_STOPPED) {
+            found->samples = 0;
+            return;
+        }
+        for (int bin = 0; bin < VALIDATION_BINS && list[i].state == SAMPLE_MEASURED; bin++)
+            found->bin[bin] += list[i].bin[bin];
+        found->samples += list[i].state == SAMPLE_MEASURED;
+    }
 }
 
 err validation_measure(validation_loss *out, validation *v)
 {
     validation_loss found = {0};
     *out = (validation_loss){0};
+    TRY(run_reduce_settle(v->r));
     validation_edges(found.edge, v->r->config, v->r->schedule.count);
-    for (int64_t i = 0; i < v->dataset.count; i++) {
-        if (v->bad[i])
-            continue;
-        if (interrupt_seen() != OK)
-            return OK;
-        TRY(measure_sample(found.bin, v, i, found.edge));
-        found.samples++;
-    }
+    sample_loss *list = heap_get((size_t)v->dataset.count * sizeof *list);
+    memset(list, 0, (size_t)v->dataset.count * sizeof *list);
+    err e = measure_own(list, v, found.edge);
+    if (v->r->ranks && e == OK)
+        e = share_losses(list, v);
+    else if (v->r->ranks)
+        share_failure(list, v);
+    add_losses(&found, list, v->dataset.count);
+    free(list);
+    if (e != OK || !found.samples)
+        return e;
     for (int bin = 0; bin < VALIDATION_BINS; bin++) {
         found.bin[bin] /= (double)found.samples;
         found.mean += found.bin[bin] / VALIDATION_BINS;

@@ -9,7 +9,10 @@
 
 typedef struct validation validation;
 
-/* Reads data.validation and looks at every sample, so that a bad one is told now and not in the night: E_DATASET under
+/* Ranks share the samples: each looks at and measures its own, and all know every loss then, added up in the list's order: the
+ * numbers do not depend on how many ranks there are. Both functions that work are collective.
+ *
+ * Reads data.validation and looks at every sample, so that a bad one is told now and not in the night: E_DATASET under
  * data.bad_samples fatal, else it is left out with a warning. Encoders or cache as the run's. *out is NULL when the run
  * asks for none. Everything of the run must outlive it. E_CACHE when the cache lacks samples. */
 err  validation_open(validation **out, run *r);

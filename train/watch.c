@@ -32,11 +32,10 @@ static void give_up_events(watch *w, err failed)
 err watch_open(watch *w, run *r)
 {
     *w = (watch){.r = r};
-    if (ranks_rank(r->ranks) > 0)
-        return OK; /* rank 0 looks */
     TRY(validation_open(&w->validation, r));
     TRY(sampling_open(&w->sampling, r));
-    give_up_events(w, tfevents_open(&w->events, r->config->output.dir, r->step ? r->step + 1 : 0));
+    if (ranks_rank(r->ranks) == 0)
+        give_up_events(w, tfevents_open(&w->events, r->config->output.dir, r->step ? r->step + 1 : 0));
     return OK;
 }
 

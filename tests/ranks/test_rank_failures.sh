@@ -2,12 +2,13 @@
 # A rank that is killed or stopped in each phase, and ranks that are not alike: it is named, all are gone in time, nobody is left
 # behind, and the last checkpoint is good.
 #   test_rank_failures.sh MSD MSD_STRIKES TMP
-# REPEATS=n: so many times over, with the strike at another moment and another rank each time.
+# REPEATS=n: so many times over, with the strike at another moment and another rank each time, from turn FIRST (1) on.
 set -eu
 msd=$1
 strikes=$2
 tmp=$3
 repeats=${REPEATS:-1}
+first=${FIRST:-1}
 watchdog=5
 rm -rf "$tmp"
 mkdir -p "$tmp"
@@ -61,6 +62,10 @@ wait_gone() {
   gone=$(awk "BEGIN{printf \"%.2f\", $now - $struck}")
 }
 
+larger() { # THAN
+  awk "BEGIN{print ($gone > $1) ? $gone : $1}"
+}
+
 within() { # LIMIT
   awk "BEGIN{exit !($gone <= $1)}" || fail "$name: gone after $gone s, allowed $1: $(cat log)"
 }
@@ -77,10 +82,10 @@ strike() {
   grep -q "$said" log || fail "$name: not named ($said): $(cat log)"
   if [ "$6" = 9 ]; then
     within 10
-    worst_killed=$(awk "BEGIN{print $gone > $worst_killed ? $gone : $worst_killed}")
+    worst_killed=$(larger "$worst_killed")
   else
     within $((watchdog + 5))
-    worst_stopped=$(awk "BEGIN{print $gone > $worst_stopped ? $gone : $worst_stopped}")
+    worst_stopped=$(larger "$worst_stopped")
     [ "$code" -eq 9 ] || fail "$name: exit $code: $(cat log)"
   fi
   # the last checkpoint is good: a single process goes on with it
@@ -94,7 +99,7 @@ KILL=9
 STOP=19
 phases=(start forward all-reduce validation save)
 number=(0 1 2 4 6) # of enum rank_phase
-for turn in $(seq "$repeats"); do
+for turn in $(seq "$first" $((first + repeats - 1))); do
   for i in 0 1 2 3 4; do
     count=$(((turn + i) % 3 + 2))
     rank=$(((turn * 7 + i) % count))

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "base/text.h"
 #include "train/interrupt.h"
 #include "train/micro_step.h"
 
@@ -98,6 +99,16 @@ err run_reduce_step(step_record *record, run *r)
     }
     take_numbers(record, r, number);
     return OK;
+}
+
+void run_reduce_tell(const run *r, int64_t steps)
+{
+    char text[32];
+    if (!r->reduction || steps <= 0)
+        return;
+    log_info(r->log, "%d ranks by %s: %s sent by each a step, %d of %d buckets of gradients while backward went on",
+             r->comm->count, r->comm->calls->name, text_bytes(text, (uint64_t)(r->comm->bytes / steps)), r->reduction->early,
+             r->reduction->buckets);
 }
 
 err run_reduce_settle(run *r)

@@ -17,6 +17,8 @@ void run_reduce_begin(run *r);
 /* After it: record->loss, whose part of this rank it holds, and grad_norm become the step's; r->ending, r->save_asked and
  * r->bad_samples those of all ranks. */
 err  run_reduce_step(step_record *record, run *r);
+/* What travelled, for people; steps: so many since opening. */
+void run_reduce_tell(const run *r, int64_t steps);
 /* The weights are whole: before they are read. */
 err  run_reduce_settle(run *r);
 

@@ -115,7 +115,7 @@ static void tell_bad_samples(const run *r)
 static err loop(run *r, file_log *log, watch *w)
 {
     const run_config *c = r->config;
-    int64_t saved = r->step;
+    int64_t saved = r->step, started = r->step;
     progress bar = progress_start(r->log, "train", "steps", r->step, c->train.steps);
     double mean = NAN;
     err ending = OK;
@@ -141,6 +141,7 @@ static err loop(run *r, file_log *log, watch *w)
     }
     progress_end(&bar);
     tell_bad_samples(r);
+    run_reduce_tell(r, r->step - started);
     TRY(ranks_barrier(r->ranks)); /* nobody leaves while rank 0 saves */
     if (ending != OK && r->step < c->train.steps)
         return err_set(ending, "interrupted after step %" PRId64 " of %" PRId64 ", which is saved; go on with --resume auto", r->step,

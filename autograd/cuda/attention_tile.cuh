@@ -46,7 +46,7 @@ static __device__ __forceinline__ void load_slab(float (*slab)[SLAB + 1], const 
     }
 }
 
-/* s = a b^T */
+/* s = a b^T; each slab is summed by itself first, whose error grows less with the size of a head */
 template <class T>
 static __device__ __forceinline__ void score_product(float (&s)[ROWS_EACH][COLUMNS_EACH], tile_memory &memory,
                                                      const vectors<T> &a, const vectors<T> &b, int size)
@@ -62,6 +62,7 @@ static __device__ __forceinline__ void score_product(float (&s)[ROWS_EACH][COLUM
         load_slab<ROWS>(memory.scores.a, a, from, size);
         load_slab<COLUMNS>(memory.scores.b, b, from, size);
         __syncthreads();
+        float part[ROWS_EACH][COLUMNS_EACH] = {};
 #pragma unroll 8
         for (int k = 0; k < SLAB; k++) {
             float left[ROWS_EACH], right[COLUMNS_EACH];
@@ -75,8 +76,13 @@ static __device__ __forceinline__ void score_product(float (&s)[ROWS_EACH][COLUM
             for (int r = 0; r < ROWS_EACH; r++)
 #pragma unroll
                 for (int c = 0; c < COLUMNS_EACH; c++)
-                    s[r][c] += left[r] * right[c];
+                    part[r][c] += left[r] * right[c];
         }
+#pragma unroll
+        for (int r = 0; r < ROWS_EACH; r++)
+#pragma unroll
+            for (int c = 0; c < COLUMNS_EACH; c++)
+                s[r][c] += part[r][c];
     }
 }
 

@@ -156,6 +156,8 @@ typedef struct msd_plan_options {
     int64_t     size;                           /* pixels a side; 0: what the UNet was made for */
     int64_t     steps;                          /* of "generate"; 0: 30 */
     const char *card;                           /* "h100", "a100", "4090": an estimate for that GPU; NULL: this machine */
+    int64_t     ranks;                          /* of config: the step on so many GPUs too; 0: not */
+    const char *link;                           /* between them: "nvlink", "ib400", "ib400x8", "eth100"; NULL: nvlink */
 } msd_plan_options;
 /* Parameters, memory and operations, from shapes alone: of one optimizer step of a run, or of every part of training
  * and generating. */

@@ -17,6 +17,9 @@ static const argument arguments[] = {
     {"--size", 0, ARG_WHOLE, AT(size), "N", false, "side of the picture in pixels (default: what the UNet was made for)"},
     {"--card", 0, ARG_TEXT, AT(card), "NAME", false,
      "h100, a100 or 4090: an estimate for that GPU, primitive by primitive, instead of this machine"},
+    {"--ranks", 0, ARG_WHOLE, AT(ranks), "N", false, "of RUN.yaml: the step on N GPUs too, nodes of 8 (--card h100 unless given)"},
+    {"--link", 0, ARG_TEXT, AT(link), "NAME", false,
+     "between them: nvlink (one node; the default), ib400 or eth100 (a port a node), ib400x8 (a port a GPU)"},
     {"--json", 0, ARG_FLAG, AT(run.json), NULL, false, "machine-readable"},
     RUN_ARGUMENTS(msd_plan_options),
     {0},
@@ -31,12 +34,14 @@ const command command_plan = {
              "machine's matrix rate (a large product, measured first): a bound from below. With data.cache set the\n"
              "encoders are left out. With --card every call of a primitive is taken to last as long as its operations\n"
              "or its bytes would at that GPU's rates, whichever is longer, in bf16 unless told otherwise: an estimate,\n"
-             "from below.",
+             "from below. With --ranks it computes when each bucket of gradients is sent, what of that backward does not\n"
+             "hide, and the efficiency: docs/SCALING.md.",
     .arguments = arguments,
     .examples = "  msd plan run.yaml --set train.batch_size=4\n"
                 "  msd plan generate --model sdxl --size 1024 --steps 30 --dtype bf16\n"
                 "  msd plan --random sdxl\n"
                 "  msd plan run.yaml --card h100\n"
+                "  msd plan run.yaml --ranks 64 --link ib400x8 --set train.shard_optimizer=on\n"
                 "  msd plan --model sdxl --size 512 --json\n",
     .options_size = sizeof(msd_plan_options),
     .run = run,

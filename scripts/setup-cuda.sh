@@ -17,7 +17,8 @@ mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 python3 -m venv "$dir/python"
 "$dir/python/bin/pip" --quiet install 'nvidia-cuda-nvcc==13.*' 'nvidia-nvvm==13.*' 'nvidia-cuda-crt==13.*' \
-  'nvidia-cuda-runtime==13.*' 'nvidia-cuda-cccl==13.*' 'nvidia-cublas==13.*' 'nvidia-cudnn-cu13==9.*'
+  'nvidia-cuda-runtime==13.*' 'nvidia-cuda-cccl==13.*' 'nvidia-cublas==13.*' \
+  'nvidia-cudnn-cu13==9.*' 'nvidia-cuda-cuobjdump==13.*'
 packages=$(echo "$dir"/python/lib/python3*/site-packages/nvidia)
 
 # The compiler finds its parts by their places beside itself, so that its folders are linked whole.

@@ -51,6 +51,8 @@ typedef struct benchmark {
     step_models              models;
     optimizer               *optimizer;
     average                 *average;  /* of plan_run, or NULL */
+    ag_whole                 whole;    /* of plan_run: told of the gradients of the last micro-batch, or NULL */
+    void                    *whole_user;
 } benchmark;
 
 typedef struct benchmark_part {

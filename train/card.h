@@ -12,6 +12,7 @@ typedef struct card {
     double      bf16, f32; /* operations a second of matrix products, sums in f32, no TF32 */
     double      bandwidth; /* bytes a second of its memory */
     double      memory;    /* bytes that a process sees */
+    double      nvlink;    /* bytes a second that each of 8 in a node sends in an all-reduce; 0: it has none */
 } card;
 
 /* By name, or NULL. */

@@ -1,4 +1,5 @@
 /* The functions of msd.h: options into the types of the library below, err into exit codes. */
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,10 +275,13 @@ int msd_plan(const msd_plan_options *o, FILE *out)
     bool one_picture = o->config && !strcmp(o->config, "generate");
     if (o->steps && !one_picture)
         return libmsd_status(err_set(E_USAGE, "--steps: is of `msd plan generate` alone"));
+    if (o->ranks < 0 || o->ranks > INT_MAX)
+        return libmsd_status(err_set(E_USAGE, "--ranks: %lld is no number of GPUs", (long long)o->ranks));
     bool any_type = !o->run.dtype || !strcmp(o->run.dtype, "auto");
     plan_options p = {.config = one_picture ? NULL : o->config, .steps = !one_picture ? 0 : o->steps > 0 ? o->steps : 30,
                       .set = o->set.item, .sets = o->set.count, .model = o->model, .image_encoder = o->image_encoder,
-                      .random = o->random, .size = o->size, .card = o->card, .threads = (int)o->run.threads,
+                      .random = o->random, .size = o->size, .card = o->card, .ranks = (int)o->ranks,
+                      .link = o->link, .threads = (int)o->run.threads,
                       .json = o->run.json, .type = o->card && any_type ? DT_BF16 : libmsd_type(&o->run)};
     return libmsd_status(plan_print(&p, out));
 }

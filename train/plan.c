@@ -26,15 +26,40 @@ static void count_parameters(part_plan *p, benchmark *b)
         p->trained += tensor_count(b->optimizer->param[i].t);
 }
 
+/* Time passes by the roofline; backward is over when the optimizer begins. */
+static void watch_call(void *user, const meta_call *call)
+{
+    part_plan *p = user;
+    if (call->kind == META_OPTIMIZER && !(p->gradients.backward_end > 0))
+        p->gradients.backward_end = p->estimate.seconds;
+    roofline_watch(&p->estimate, call);
+    p->gradients.end = p->estimate.seconds;
+}
+
+static err note_gradient(void *user, tensor *whole)
+{
+    part_plan *p = user;
+    gradient_times_add(&p->gradients, tensor_count(whole), p->estimate.seconds);
+    return OK;
+}
+
+static void watch_part(part_plan *p, benchmark *b)
+{
+    gradient_times_free(&p->gradients);
+    if (!p->estimate.card)
+        return;
+    roofline_open(&p->estimate, p->estimate.card);
+    meta_watch(b->dev, watch_call, p);
+    b->whole = note_gradient;
+    b->whole_user = p;
+}
+
 static err run_once(part_plan *p, benchmark *b, const benchmark_part *part)
 {
     memory_plan memory;
     meta_reset(b->dev);
     p->recompute = b->models.recompute;
-    if (p->estimate.card) {
-        roofline_open(&p->estimate, p->estimate.card);
-        meta_watch(b->dev, roofline_watch, &p->estimate);
-    }
+    watch_part(p, b);
     ag *g = ag_new(b->dev);
     err e = part->run(b, g);
     ag_free(g);
@@ -112,6 +137,7 @@ typedef struct planning {
     const plan_options *given;
     benchmark_options   made;
     const card         *card; /* NULL: this machine */
+    scaling_options     many; /* ranks 0: one process */
     double              rate; /* operations a second of large products */
     FILE               *out;
 } planning;
@@ -150,6 +176,31 @@ static void print_total(const planning *p, const picture_total *t)
         fprintf(p->out, "  estimate on %s: %.4f s at least\n", p->card->title, t->estimate);
 }
 
+/* The same step on many GPUs. */
+static void scale_run(scaling *out, const planning *p, const part_plan *made)
+{
+    const run_config *c = p->made.config;
+    scaling_options   o = p->many;
+    o.sent = c->train.reduce_dtype == REDUCE_BF16 ? DT_BF16 : DT_F32;
+    o.sharded = c->train.shard_optimizer;
+    o.pictures = c->train.batch_size * c->train.accumulation;
+    scaling_make(out, &made->gradients, &o);
+}
+
+static void print_part(const planning *p, const part_plan *made, bool first)
+{
+    scaling many = {0};
+    if (p->many.ranks)
+        scale_run(&many, p, made);
+    if (p->made.json)
+        part_plan_print_json(p->out, made, p->many.ranks ? &many : NULL, p->rate, first);
+    else
+        part_plan_print(p->out, made, p->rate);
+    if (p->many.ranks && !p->made.json)
+        scaling_print(p->out, &many);
+    scaling_free(&many);
+}
+
 /* With steps: those parts alone that a picture needs. */
 static err run_parts(const planning *p, benchmark *b, const benchmark_part *first)
 {
@@ -161,11 +212,10 @@ static err run_parts(const planning *p, benchmark *b, const benchmark_part *firs
             continue;
         err e = run_part(&made, b, part, p->card);
         benchmark_close(b);
+        if (e == OK)
+            print_part(p, &made, !any);
+        gradient_times_free(&made.gradients);
         TRY(e);
-        if (p->made.json)
-            part_plan_print_json(p->out, &made, p->rate, !any);
-        else
-            part_plan_print(p->out, &made, p->rate);
         any = true;
         add_part(&total, &made, part, p->given->steps);
     }
@@ -241,13 +291,27 @@ static err plan_config(planning *p, arena *memory)
     return plan_parts(p);
 }
 
+/* Many ranks need a card, whose times say when gradients are ready. */
+static err choose_card(planning *p)
+{
+    const plan_options *o = p->given;
+    const char         *name = o->card ? o->card : o->ranks ? "h100" : NULL;
+    if (name && !(p->card = card_find(name)))
+        return err_set(E_USAGE, "--card %.40s: there are %s", name, card_names());
+    if (!o->ranks)
+        return o->link ? err_set(E_USAGE, "--link: is of --ranks N") : OK;
+    if (!o->config)
+        return err_set(E_USAGE, "--ranks: give RUN.yaml, whose step it is");
+    p->many = (scaling_options){.ranks = o->ranks, .link = o->link ? o->link : "nvlink", .on = p->card};
+    return scaling_check(&p->many);
+}
+
 err plan_print(const plan_options *o, FILE *out)
 {
     planning p = {.given = o, .out = out};
     arena    memory = {0};
     TRY(check_options(&p.made, o));
-    if (o->card && !(p.card = card_find(o->card)))
-        return err_set(E_USAGE, "--card %.40s: there are %s", o->card, card_names());
+    TRY(choose_card(&p));
     if (!o->config)
         return plan_parts(&p);
     err e = plan_config(&p, &memory);

@@ -18,6 +18,8 @@ typedef struct plan_options {
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
     const char *card;          /* "h100": estimate for that GPU (card.h) instead of this machine; or NULL */
+    int         ranks;         /* > 0, of config: also that step on so many GPUs (scaling.h); the card is "h100" if NULL */
+    const char *link;          /* between them (scaling.h); NULL: "nvlink" */
     int64_t     steps;         /* > 0: only what one picture takes, of so many steps, and the sum */
     int64_t     size;          /* of the picture's side in pixels; 0: what the UNet was made for */
     int         threads;       /* for the matrix rate */

@@ -64,7 +64,7 @@ static void print_estimate_json(FILE *out, const part_plan *p)
     fprintf(out, "}}");
 }
 
-void part_plan_print_json(FILE *out, const part_plan *p, double rate, bool first)
+void part_plan_print_json(FILE *out, const part_plan *p, const scaling *many, double rate, bool first)
 {
     fprintf(out,
             "%s\n {\"name\": \"%s\", \"parameters\": %" PRId64 ", \"trained\": %" PRId64 ", \"multiply_adds\": %.0f,"
@@ -81,5 +81,7 @@ void part_plan_print_json(FILE *out, const part_plan *p, double rate, bool first
     fprintf(out, "}");
     if (p->estimate.card)
         print_estimate_json(out, p);
+    if (many)
+        scaling_print_json(out, many);
     fprintf(out, "}");
 }

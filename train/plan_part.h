@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "train/roofline.h"
+#include "train/scaling.h"
 
 typedef struct part_plan {
     const char *name;
@@ -15,12 +16,13 @@ typedef struct part_plan {
     bool        recompute; /* with activation checkpointing */
     meta_count  by_kind[META_KIND_COUNT];
     roofline    estimate;  /* card NULL: none was asked for */
+    gradient_times gradients; /* of a run's step on many ranks, or empty */
 } part_plan;
 
 double part_plan_bytes(const part_plan *p); /* of memory: all that it needs at once */
 
-/* rate: operations a second, of this machine or of the card. first: of a JSON list. */
+/* rate: operations a second, of this machine or of the card. first: of a JSON list. many: or NULL. */
 void part_plan_print(FILE *out, const part_plan *p, double rate);
-void part_plan_print_json(FILE *out, const part_plan *p, double rate, bool first);
+void part_plan_print_json(FILE *out, const part_plan *p, const scaling *many, double rate, bool first);
 
 #endif

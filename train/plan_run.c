@@ -125,6 +125,8 @@ static err run_run(benchmark *b, ag *g)
     for (int64_t micro = 0; micro < parts; micro++) {
         if (b->encoders)
             TRY(encode_batch(b));
+        if (b->whole && micro == parts - 1)
+            ag_watch(g, b->whole, b->whole_user);
         TRY(train_step(&loss, NULL, g, &b->models, &b->batch, parts));
     }
     TRY(optimizer_norm(&length, b->optimizer));

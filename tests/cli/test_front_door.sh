@@ -65,6 +65,8 @@ one_line 2 'there are h100, a100, 4090' plan --random tiny --card h1
 expect 0 'ESTIMATE, nothing measured' plan --random sdxl --size 512 --card h100
 expect 0 'adamw, 100 %' plan --random sdxl --size 512 --card 4090
 expect 0 'estimate on NVIDIA A100' plan generate --random half --size 512 --card a100
+one_line 2 'RUN.yaml, whose step' plan --random tiny --ranks 8
+one_line 2 'is of --ranks' plan --random tiny --link ib400
 expect 0 '"estimate_seconds"' plan generate --random tiny --size 64 --card a100 --json
 expect 0 'GFLOP/s' benchmark text --random tiny --repeats 1
 expect 0 'GFLOP/s' benchmark encode --random tiny --size 64 --repeats 1

@@ -3,6 +3,7 @@
 # an SM's 64 warps (sm_80, sm_90) that blocks of the kernel's size fill. Compiles each file for one architecture; exit 1
 # where a kernel spills.
 #   usage: scripts/kernel-table.sh TOOLKIT [ARCHITECTURE = 90] [FILE.cu ...]
+#          scripts/kernel-table.sh TOOLKIT doc >docs/KERNELS.md      # sm_80 and sm_90, some minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -lt 1 ] || [ ! -x "$1/bin/nvcc" ]; then
@@ -13,6 +14,40 @@ nvcc=$1/bin/nvcc
 arch=${2:-90}
 shift $(($# < 2 ? 1 : 2))
 files=("$@")
+
+# The two tables as one of Markdown; the many kernels that run an elementwise function over a tensor as one line.
+doc() {
+  cat <<'TEXT'
+# Kernels, from the compiler
+
+Registers, static shared memory (bytes), bytes spilled and the occupancy that follows (of an SM's 64 warps) of every kernel of autograd/cuda, as
+TEXT
+  echo "ptxas $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p') reports them. No GPU is needed: \`scripts/kernel-table.sh TOOLKIT doc >docs/KERNELS.md\` makes this page."
+  printf '\n| kernel | threads | registers sm_80 / sm_90 | shared | spilled | occupancy sm_80 / sm_90 |\n|---|---|---|---|---|---|\n'
+  # Rows are keyed by name and block; columns are counted from the end, since names have blanks.
+  awk 'FNR == 1 {file++; next}
+       / kernels, [0-9]+ with spills$/ {total[file] = $0; next}
+       {occupancy = $NF + 0; spill = $(NF - 1); shared = $(NF - 2); regs = $(NF - 3) + 0; block = $(NF - 4); NF -= 5
+        key = $0 "|" block
+        if ($1 ~ /^each_kernel/) {
+          many[file]++
+          if (regs > most[file]) most[file] = regs
+          if (many[file] == 1 || occupancy < least[file]) least[file] = occupancy
+          next
+        }
+        if (file == 1) {order[++n] = key; r[key] = regs; o[key] = occupancy}
+        else printf "| `%s` | %d | %d / %d | %d | %d | %d %% / %d %% |\n", $0, block, r[key], regs, shared, spill, o[key], occupancy}
+       END {printf "| `each_kernel`: %d elementwise functions | 256 | at most %d / %d | 0 | 0 | at least %d %% / %d %% |\n", many[2],
+                   most[1], most[2], least[1], least[2]
+            printf "\nsm_80: %s; sm_90: %s.\n", total[1], total[2]}' "$1" "$2"
+}
+if [ "$arch" = doc ]; then
+  tables=$(mktemp -d)
+  trap 'rm -rf "$tables"' EXIT
+  for one in 80 90; do "$0" "${nvcc%/bin/nvcc}" $one >"$tables/$one"; done
+  doc "$tables/80" "$tables/90"
+  exit
+fi
 [ $# -gt 0 ] || files=(autograd/cuda/*.cu)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -7,7 +7,8 @@
  *
  * Environment: MSD_CUDA_HOST_SEED=N (order of threads and blocks), MSD_CUDA_HOST_MEMORY=MIB (of the device),
  * MSD_CUDA_HOST_REPORT=FILE (counts at exit are appended; "-": stderr), MSD_CUDA_HOST_FAIL=CALL:N[:sticky] (the N-th
- * call of that name fails), MSD_CUDA_HOST_THREADS=N. */
+ * call of that name fails), MSD_CUDA_HOST_THREADS=N, MSD_CUDA_HOST_TRACE=FILE (work in the order in which it was queued, a
+ * line each, is appended), MSD_CUDA_HOST_NCCL (nccl.cpp). */
 #ifndef CUDA_HOST_HOST_H
 #define CUDA_HOST_HOST_H
 
@@ -29,6 +30,7 @@ cudaError_t refuse(cudaError_t error, const char *format, ...) __attribute__((fo
 cudaError_t fault(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 cudaError_t sticky_error();
 void        count(const std::string &kind, uint64_t n = 1); /* for the report */
+void        trace(const char *what);                        /* a line "PID WHAT" */
 const char *setting(const char *name, const char *otherwise);
 uint64_t    random_bits(uint64_t *state);
 

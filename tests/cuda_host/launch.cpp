@@ -5,6 +5,7 @@
 #include "shared.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <mutex>
 #include <sys/mman.h>
@@ -64,6 +65,45 @@ struct launch_work {
     }
 };
 
+/* Threads that stay, since each has stacks for the fibers of a block; they sleep between launches. */
+struct helpers {
+    std::mutex              lock{};
+    std::condition_variable come{}, gone{};
+    launch_work            *work = nullptr;
+    uint64_t                turn = 0;
+    unsigned                count = 0, busy = 0;
+
+    void live()
+    {
+        std::unique_lock<std::mutex> hold(lock);
+        for (uint64_t seen = 0;;) {
+            come.wait(hold, [&] { return turn != seen; });
+            seen = turn;
+            launch_work *now = work;
+            hold.unlock();
+            now->run();
+            hold.lock();
+            if (--busy == 0)
+                gone.notify_one();
+        }
+    }
+
+    void run(launch_work &with)
+    {
+        std::unique_lock<std::mutex> hold(lock);
+        for (; count + 1 < worker_count(); count++)
+            std::thread(&helpers::live, this).detach();
+        work = &with;
+        busy = count;
+        turn++;
+        hold.unlock();
+        come.notify_all();
+        with.run();
+        hold.lock();
+        gone.wait(hold, [&] { return busy == 0; });
+    }
+};
+
 cudaError_t run_kernel(const kernel_call &call)
 {
     uint64_t    seed = (uint64_t)strtoull(setting("MSD_CUDA_HOST_SEED", "1"), nullptr, 10) * 0x2545f4914f6cdd1du + launch_number();
@@ -72,12 +112,11 @@ cudaError_t run_kernel(const kernel_call &call)
         step++;
     launch_work work = {call, shared_variables(call.kernel), blocks, step, random_bits(&seed) % blocks, random_bits(&seed)};
     uint64_t    threads = blocks * call.block.x * call.block.y * call.block.z;
-    std::vector<std::thread> others;
-    for (unsigned i = 1; i < worker_count() && i < blocks && threads > SMALL; i++)
-        others.emplace_back([&work] { work.run(); });
-    work.run();
-    for (std::thread &other : others)
-        other.join();
+    static helpers *others = new helpers; /* of whom runs a stream's work, which is one thread at a time */
+    if (blocks > 1 && threads > SMALL && worker_count() > 1)
+        others->run(work);
+    else
+        work.run();
     if (work.wrong.empty())
         return cudaSuccess;
     return fault(work.wrong.find("touches") != std::string::npos ? cudaErrorIllegalAddress : cudaErrorLaunchFailure,
@@ -121,6 +160,7 @@ cudaError_t launch(const kernel_call &call, size_t shared_bytes, cudaStream_t st
                      kernel_name(call.kernel).c_str(), bad);
     count("launches");
     count("launches of " + kernel_name(call.kernel));
+    trace(kernel_name(call.kernel).c_str());
     return enqueue(stream, "kernel", [call] { return run_kernel(call); });
 }
 

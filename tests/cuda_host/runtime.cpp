@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <unistd.h>
 
 namespace cuda_host {
 
@@ -88,6 +89,17 @@ void count(const std::string &kind, uint64_t n)
     counts_state               &c = counts();
     std::lock_guard<std::mutex> hold(c.lock);
     c.of[kind] += n;
+}
+
+void trace(const char *what)
+{
+    static const char *const name = getenv("MSD_CUDA_HOST_TRACE");
+    static FILE *const       file = name && *name ? fopen(name, "a") : nullptr;
+    if (!file)
+        return;
+    static const bool lines = setvbuf(file, nullptr, _IOLBF, 0) == 0; /* whole lines among those of other processes */
+    (void)lines;
+    fprintf(file, "%d %s\n", (int)getpid(), what);
 }
 
 cudaError_t sticky_error()

@@ -206,6 +206,8 @@ cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<cudaErr
         s->frontier = {s->capture->nodes.size() - 1};
         return cudaSuccess;
     }
+    if (strcmp(what, "kernel") != 0) /* launches say which */
+        trace(what);
     s->queue.push_back({what, t.number++, std::move(work), nullptr, 0});
     return cudaSuccess;
 }

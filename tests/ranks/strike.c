@@ -31,6 +31,14 @@ static void note(const char *line, int size)
     close(f);
 }
 
+/* Before main: also a rank that never came to a phase has to be gone in the end. */
+__attribute__((constructor)) static void note_process(void)
+{
+    char line[64];
+    if (getenv("MSD_STRIKE_NOTES"))
+        note(line, snprintf(line, sizeof line, "rank %d\n", (int)getpid()));
+}
+
 static void *fall(void *argument)
 {
     const strike *s = argument;
@@ -58,12 +66,10 @@ void __wrap_ranks_phase(ranks *r, rank_phase phase, int64_t step)
     static strike s;
     static int    starts;
     const char   *text = getenv("MSD_STRIKE");
-    char          line[64];
     __real_ranks_phase(r, phase, step);
     if (!r || !text)
         return;
-    if (phase == PHASE_START && ++starts == 1)
-        note(line, snprintf(line, sizeof line, "rank %d\n", (int)getpid()));
+    starts += phase == PHASE_START;
     if (s.signal || sscanf(text, "%d %d %" SCNd64 " %d %d", &s.rank, &s.phase, &s.step, &s.signal, &s.milliseconds) != 5)
         return;
     bool here = (int)phase == s.phase && s.step == (phase == PHASE_START ? starts : step);

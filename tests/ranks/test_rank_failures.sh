@@ -109,7 +109,7 @@ for turn in $(seq "$first" $((first + repeats - 1))); do
     *) step=4 ;;
     esac
     # odd turns: held back in the phase, so that it is the one named; even ones: anywhere from its beginning on
-    delay=-60
+    delay=-300
     in=" ${phases[i]}"
     if [ $((turn % 2)) -eq 0 ]; then
       delay=$(((turn * 13 + i * 5) % 25))

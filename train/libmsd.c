@@ -111,16 +111,32 @@ static err parse_stored_type(stored_type *out, const char *name, stored_type fal
 
 /* ---- training ---- */
 
+/* The settings of --set, and --device and --dtype as such, which are the last; the arena's. */
+static const char **settings(int *count, arena *memory, const msd_list *set, const msd_run *o)
+{
+    const char **all = ARENA_ARRAY(memory, const char *, set->count + 2);
+    for (*count = 0; *count < set->count; (*count)++)
+        all[*count] = set->item[*count];
+    if (o->device)
+        all[(*count)++] = arena_print(memory, "device.kind=%s", o->device);
+    if (o->dtype)
+        all[(*count)++] = arena_print(memory, "device.dtype=%s", o->dtype);
+    return all;
+}
+
 int msd_train(const msd_train_options *o)
 {
     logger log = logger_start(o->run.quiet);
-    err e = libmsd_check_run(&o->run);
+    arena  memory = {0};
+    err    e = libmsd_check_run(&o->run);
     if (e != OK)
         return libmsd_status(e);
-    train_options t = {.config = o->config, .set = o->set.item, .sets = o->set.count, .resume = o->resume,
-                       .allow_change = o->allow_change.item, .allowed = o->allow_change.count,
-                       .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
-    return libmsd_status(train_run(&t, &log));
+    train_options t = {.config = o->config, .resume = o->resume, .allow_change = o->allow_change.item,
+                       .allowed = o->allow_change.count, .dump_batches = o->dump_batches, .threads = (int)o->run.threads};
+    t.set = settings(&t.sets, &memory, &o->set, &o->run);
+    int status = libmsd_status(train_run(&t, &log));
+    arena_free(&memory);
+    return status;
 }
 
 int msd_report(const msd_report_options *o)
@@ -132,11 +148,16 @@ int msd_report(const msd_report_options *o)
 int msd_prepare(const msd_prepare_options *o, FILE *out)
 {
     logger log = logger_start(o->run.quiet);
-    if (o->run.threads < 0 || o->run.threads > 4096)
-        return libmsd_status(err_set(E_USAGE, "--threads: %lld is outside 0..4096", (long long)o->run.threads));
-    prepare_options p = {.config = o->config, .set = o->set.item, .sets = o->set.count, .verify = o->verify,
-                         .stat = o->stat, .collect = o->gc, .json = o->run.json, .threads = (int)o->run.threads};
-    return libmsd_status(prepare_run(&p, &log, out));
+    err    e = libmsd_check_run(&o->run);
+    if (e != OK)
+        return libmsd_status(e);
+    arena memory = {0};
+    prepare_options p = {.config = o->config, .verify = o->verify, .stat = o->stat, .collect = o->gc, .json = o->run.json,
+                         .threads = (int)o->run.threads};
+    p.set = settings(&p.sets, &memory, &o->set, &o->run);
+    int status = libmsd_status(prepare_run(&p, &log, out));
+    arena_free(&memory);
+    return status;
 }
 
 int msd_preview(const msd_preview_options *o)

@@ -54,6 +54,11 @@ printf 'xxxx' | dd of=ema/step-000004/ema.safetensors bs=1 seek=20000 conv=notru
 refused 5 'ema.safetensors: its SHA-256 differs' --resume ema/step-000004 --set output.dir=ema --set train.ema=0.5 --set train.steps=6
 echo "ok   averaged weights"
 
+# --device and --dtype are the config's keys
+train --quiet --set output.dir=flags --set train.steps=1 --device cpu --dtype bf16
+grep -q 'kind: cpu' flags/config.yaml && grep -q 'dtype: bf16' flags/config.yaml || fail "flags: $(tail -3 flags/config.yaml)"
+echo "ok   --device, --dtype"
+
 # training on from an adapter, with other subjects: it begins as that adapter (but for the number of the step) and moves
 train --quiet --set output.dir=tuned --set model.adapter=plain/adapter.safetensors --set data.max_subjects=2 --set train.seed=5 \
   --dump-batches dumped

@@ -52,7 +52,8 @@ wait_gone() {
   for _ in $(seq 300); do
     alive=""
     for pid in $pids; do
-      if kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' /proc/"$pid"/status 2>/dev/null; then alive="$alive $pid"; fi
+      # a thread that is no zombie: it may still hold files when the first one is
+      if grep -qs '^State:[[:space:]]*[^ZX]' /proc/"$pid"/task/*/status; then alive="$alive $pid"; fi
     done
     now=$(date +%s.%N)
     [ -n "$alive" ] || break

@@ -25,6 +25,7 @@ struct cache {
     cache_index     index, bad;
     cache_key      *unreadable; /* (bad.used) */
     cache_journal  *journal; /* NULL: for reading only */
+    bool            beside;  /* of a process that holds the lock: shards and manifest are that one's */
     int             lock;    /* -1: none */
     bool            changed; /* since the manifest was written */
     int64_t         opened[OPEN_SHARDS]; /* a ring of shards with open files; -1: none */
@@ -163,6 +164,8 @@ static void sweep(const cache *c)
         closedir(directory);
 }
 
+static err add_bytes(cache *c, const cache_key *key, const cache_form *form, const void *bytes);
+
 static err take_journal(cache *c)
 {
     char *path = path_join(c->folder, "journal");
@@ -190,12 +193,75 @@ err cache_open_to_add(cache **out, int64_t *dropped, const char *folder)
         sweep(c);
         e = take_journal(c);
     }
+    if (e == OK)
+        e = cache_take_beside(c);
     free(lock);
     free(manifest);
     if (e == OK)
         *out = c;
     else
         cache_close(c);
+    return e;
+}
+
+/* ---- beside another process ---- */
+
+err cache_open_beside(cache **out, const char *folder, int number)
+{
+    char name[32];
+    snprintf(name, sizeof name, "journal-%d", number);
+    cache *c = cache_new(folder);
+    char *manifest = path_join(folder, "manifest.json"), *journal = path_join(folder, name);
+    c->beside = true;
+    err e = file_exists(manifest) ? take_manifest(c, NULL) : OK;
+    if (e == OK)
+        e = cache_journal_open(&c->journal, journal);
+    free(manifest);
+    free(journal);
+    *out = e == OK ? c : NULL;
+    if (e != OK)
+        cache_close(c);
+    return e;
+}
+
+static err take_entries(cache *c, const cache_journal *j)
+{
+    int64_t      count = cache_journal_count(j);
+    cache_entry *entry = heap_get((size_t)(count + 1) * sizeof *entry);
+    file_map     map;
+    err          e = count ? cache_journal_map(&map, entry, j) : OK;
+    for (int64_t i = 0; i < count && e == OK; i++)
+        if (!cache_has(c, &entry[i].key))
+            e = add_bytes(c, &entry[i].key, &entry[i].form, entry[i].bytes);
+    if (count && map.size)
+        file_map_close(&map);
+    free(entry);
+    return e;
+}
+
+static err take_over(cache *c, const char *name)
+{
+    cache_journal *j = NULL;
+    char          *path = path_join(c->folder, name);
+    err            e = cache_journal_open(&j, path);
+    if (e == OK)
+        e = take_entries(c, j);
+    cache_journal_close(j);
+    if (e == OK)
+        io_unlink(path);
+    free(path);
+    return e;
+}
+
+err cache_take_beside(cache *c)
+{
+    DIR *directory = opendir(c->folder);
+    err  e = OK;
+    for (struct dirent *d = directory ? readdir(directory) : NULL; d && e == OK; d = readdir(directory))
+        if (!strncmp(d->d_name, "journal-", 8))
+            e = take_over(c, d->d_name);
+    if (directory)
+        closedir(directory);
     return e;
 }
 
@@ -245,6 +311,12 @@ void cache_add_unreadable(cache *c, const cache_key *key)
 {
     take_unreadable(c, key);
     c->changed = true;
+}
+
+const cache_key *cache_unreadables(const cache *c, int64_t *count)
+{
+    *count = (int64_t)c->bad.used;
+    return c->unreadable;
 }
 
 /* Bytes of a row; the caller holds `reading`. The file that was opened longest ago is closed. */
@@ -354,7 +426,7 @@ static err add_bytes(cache *c, const cache_key *key, const cache_form *form, con
 {
     TRY(cache_journal_add(c->journal, key, form, bytes));
     cache_index_add(&c->index, key->hex, (cache_place){.shard = -1});
-    return cache_journal_size(c->journal) >= SHARD_BYTES ? cache_flush(c) : OK;
+    return cache_journal_size(c->journal) >= SHARD_BYTES && !c->beside ? cache_flush(c) : OK;
 }
 
 err cache_add(cache *c, const cache_key *key, const cache_form *form, const float *values)

@@ -16,8 +16,13 @@ typedef struct cache cache;
  * `msd prepare`. */
 err  cache_open(cache **out, const char *folder);
 /* For adding: makes the folder, locks it (E_USAGE when another process has it), sweeps what a killed process left and
- * takes over its journal. Shards that are damaged are dropped with their entries; *dropped counts them. */
+ * takes over its journal, and those of processes beside it. Shards that are damaged are dropped with their entries; *dropped counts them. */
 err  cache_open_to_add(cache **out, int64_t *dropped, const char *folder);
+/* For adding beside the process that holds the lock, which has to have opened the folder: entries go into a journal of this
+ * number's own (from 1) until that process takes them over. It is not flushed. */
+err  cache_open_beside(cache **out, const char *folder, int number);
+/* Takes over what processes beside this one have added and removes their journals; they have to be closed. */
+err  cache_take_beside(cache *c);
 void cache_close(cache *c); /* NULL is fine; does not flush */
 
 const cache_origin *cache_get_origin(const cache *c); /* encoder[] empty: never prepared */
@@ -26,6 +31,7 @@ void cache_set_origin(cache *c, const cache_origin *o);
 bool cache_has(const cache *c, const cache_key *key);
 bool cache_unreadable(const cache *c, const cache_key *key);
 void cache_add_unreadable(cache *c, const cache_key *key);
+const cache_key *cache_unreadables(const cache *c, int64_t *count); /* until the next one is added */
 
 /* values (cache_form_count) in f32 of an entry that is in a shard; any thread. E_CACHE: it is not there, has another
  * form, or its checksum is wrong. */

@@ -57,6 +57,14 @@ const char *parameters_device(const run_config *c)
     return c->device.kind == CONFIG_DEVICE_CUDA ? "cuda" : "cpu";
 }
 
+err parameters_open_device(device **out, const run_config *c, const ranks *all, int threads)
+{
+    const char *kind = parameters_device(c);
+    if (strcmp(kind, "cuda") || !all)
+        return device_open(out, kind, threads);
+    return device_open_cuda(out, device_cuda_cards() == 1 ? 0 : ranks_local(all));
+}
+
 dtype parameters_type(const run_config *c)
 {
     bool bf16 = c->device.dtype == CONFIG_BF16 || (c->device.dtype == CONFIG_AUTO && !strcmp(parameters_device(c), "cuda"));

@@ -5,6 +5,7 @@
 #include "model/adapter.h"
 #include "train/config.h"
 #include "train/optimizer.h"
+#include "train/ranks.h"
 
 typedef struct parameters {
     parameter *all;     /* in file order */
@@ -23,6 +24,8 @@ adamw parameters_adamw(const run_config *c);
 
 /* The device's name for device_open: device.kind, of which auto is looked up. */
 const char *parameters_device(const run_config *c);
+/* That device. One card a rank: its place on the machine says which, unless it sees but one. */
+err parameters_open_device(device **out, const run_config *c, const ranks *all, int threads);
 /* What a run's networks compute in: device.dtype, of which auto is f32 on the CPU and bf16 on CUDA. */
 dtype parameters_type(const run_config *c);
 

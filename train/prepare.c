@@ -20,6 +20,7 @@ static const int64_t JOURNAL_BYTES = (int64_t)160 << 20; /* entries lie in journ
 
 typedef struct preparing {
     const prepare_options *options;
+    ranks        *all;
     logger       *log;
     arena         memory;
     problems      found;
@@ -31,6 +32,11 @@ typedef struct preparing {
     prepare_plan  plan;
     bool          stale; /* the origin in the manifest is another */
 } preparing;
+
+static bool is_first(const preparing *p)
+{
+    return ranks_rank(p->all) == 0;
+}
 
 /* ---- reading ---- */
 
@@ -91,7 +97,7 @@ static err make_plan(preparing *p)
     for (int i = 0; i < 2; i++)
         prepare_plan_add(&p->plan, &p->found, &p->memory, &p->set[i], p->config, &p->now, p->store, p->stamps);
     prepare_plan_add_replacements(&p->plan, &p->now, p->store);
-    return file_stamps_save(p->stamps);
+    return is_first(p) ? file_stamps_save(p->stamps) : OK;
 }
 
 static err open_store(preparing *p)
@@ -101,7 +107,7 @@ static err open_store(preparing *p)
     if (dropped)
         log_warning(p->log, "%s: %" PRId64 " damaged or missing shards are dropped; what they held is encoded again",
                     p->config->data.cache, dropped);
-    return OK;
+    return dropped && p->all ? cache_flush(p->store) : OK; /* so that the others do not meet them */
 }
 
 /* ---- encoding ---- */
@@ -110,7 +116,8 @@ static err check_space(const preparing *p, int64_t need)
 {
     uint64_t have;
     char a[32], b[32];
-    int64_t total = need + (need < JOURNAL_BYTES ? need : JOURNAL_BYTES) + need / 64 + SPARE_BYTES;
+    int64_t twice = need < JOURNAL_BYTES || p->all ? need : JOURNAL_BYTES; /* ranks' journals last until the end */
+    int64_t total = need + twice + need / 64 + SPARE_BYTES;
     TRY(file_free_space(&have, p->config->data.cache));
     if ((uint64_t)total > have)
         return err_set(E_DISK_FULL, "%s: needs %s, %s are free there; free some space, name another data.cache or a smaller "
@@ -126,17 +133,19 @@ static err encode_with(preparing *p, encoders *e)
     const encoder_sizes *z = encoders_sizes(e);
     TRY(sample_source_check_sizes(c, z->latent_factor));
     sample_keys_put_sizes(&p->now, z);
-    TRY(check_space(p, prepare_plan_bytes(&p->plan, &p->now)));
+    if (is_first(p))
+        TRY(check_space(p, prepare_plan_bytes(&p->plan, &p->now)));
     cache_set_origin(p->store, &p->now);
     int readers = threads_usable() < MOST_AHEAD ? threads_usable() : MOST_AHEAD;
     interrupt_begin();
     interrupt_watch();
-    err result = prepare_encode(&p->plan, &p->found, p->store, e, c, readers, p->log);
+    err result = prepare_encode(&p->plan, &p->found, p->store, e, c, readers, p->all, p->log);
     interrupt_end();
     if (result != OK && result != E_INTERRUPTED && result != E_TERMINATED)
         return result; /* what is in the journal stays there */
     char *message = arena_copy_string(&p->memory, err_message());
-    TRY(cache_flush(p->store));
+    if (is_first(p) && (!p->all || result != OK))
+        TRY(cache_flush(p->store));
     return result == OK ? OK : err_set(result, "%s", message);
 }
 
@@ -146,8 +155,8 @@ static err encode_missing(preparing *p)
     device *dev = NULL;
     encoders *e = NULL;
     if (!p->plan.items && !p->plan.empty && !p->plan.mean_colour && !p->stale)
-        return cache_flush(p->store);
-    TRY(device_open(&dev, parameters_device(c), p->options->threads));
+        return is_first(p) ? cache_flush(p->store) : OK;
+    TRY(parameters_open_device(&dev, c, p->all, p->options->threads));
     log_info(p->log, "loading the encoders of %s", c->model.base);
     err result = encoders_open(&e, dev, p->now.computed == STORED_BF16 ? DT_BF16 : DT_F32, c->model.base, c->model.image_encoder,
                                ENCODE_TEXT | ENCODE_PHRASE | ENCODE_PICTURE | ENCODE_LATENT);
@@ -171,13 +180,64 @@ static void tell(const preparing *p)
              n.shards == 1 ? "" : "s");
 }
 
+/* Pictures that other ranks could not read, for the manifest. */
+static err share_unreadables(preparing *p)
+{
+    int        all = ranks_count(p->all);
+    int64_t    own, most = 0, *count = ARENA_ARRAY(&p->memory, int64_t, all);
+    const cache_key *bad = cache_unreadables(p->store, &own);
+    TRY(ranks_gather(p->all, count, &own, sizeof own));
+    for (int i = 0; i < all; i++)
+        most = count[i] > most ? count[i] : most;
+    if (!most)
+        return OK;
+    cache_key *mine = ARENA_ARRAY(&p->memory, cache_key, most), *theirs = ARENA_ARRAY(&p->memory, cache_key, most * all);
+    if (own)
+        memcpy(mine, bad, (size_t)own * sizeof *mine);
+    TRY(ranks_gather(p->all, theirs, mine, (size_t)most * sizeof *mine));
+    for (int r = 1; r < all && is_first(p); r++)
+        for (int64_t i = 0; i < count[r]; i++)
+            if (!cache_unreadable(p->store, &theirs[r * most + i]))
+                cache_add_unreadable(p->store, &theirs[r * most + i]);
+    return OK;
+}
+
+/* What the other ranks made becomes part of the cache. */
+static err join(preparing *p)
+{
+    if (!p->all)
+        return OK;
+    TRY(share_unreadables(p));
+    if (!is_first(p)) {
+        cache_close(p->store);
+        p->store = NULL;
+    }
+    TRY(ranks_barrier(p->all));
+    if (!is_first(p))
+        return OK;
+    ranks_phase(p->all, PHASE_SAVE, p->plan.items);
+    TRY(cache_take_beside(p->store));
+    return cache_flush(p->store);
+}
+
+/* The first rank looks after what is there; the others open it then. */
+static err open_together(preparing *p)
+{
+    if (is_first(p))
+        TRY(open_store(p));
+    TRY(ranks_barrier(p->all));
+    return is_first(p) ? OK : cache_open_beside(&p->store, p->config->data.cache, ranks_rank(p->all));
+}
+
 static err fill(preparing *p)
 {
-    TRY(open_store(p));
+    TRY(open_together(p));
     TRY(make_plan(p));
     TRY(encode_missing(p));
+    TRY(join(p));
     TRY(problems_report(&p->found, stderr, PROBLEM_LINES));
-    tell(p);
+    if (is_first(p))
+        tell(p);
     return OK;
 }
 
@@ -247,6 +307,8 @@ static err work(preparing *p, FILE *out)
 {
     const prepare_options *o = p->options;
     TRY(read_inputs(p));
+    if ((o->verify || o->stat || o->collect) && !is_first(p))
+        return OK;
     if (!o->verify && !o->stat && !o->collect)
         return fill(p);
     if (o->collect)
@@ -256,9 +318,9 @@ static err work(preparing *p, FILE *out)
     return o->stat ? print_counts(p, out) : OK;
 }
 
-err prepare_run(const prepare_options *o, logger *log, FILE *out)
+static err prepare_among(ranks *all, const prepare_options *o, logger *log, FILE *out)
 {
-    preparing p = {.options = o, .log = log};
+    preparing p = {.options = o, .all = all, .log = log};
     err e = work(&p, out);
     cache_close(p.store);
     file_stamps_close(p.stamps);
@@ -267,4 +329,13 @@ err prepare_run(const prepare_options *o, logger *log, FILE *out)
     manifest_free(&p.set[1]);
     arena_free(&p.memory);
     return e;
+}
+
+err prepare_run(const prepare_options *o, logger *log, FILE *out)
+{
+    ranks *all = NULL;
+    logger silent = *log;
+    silent.quiet = true;
+    TRY(ranks_open(&all, log));
+    return ranks_close(all, prepare_among(all, o, ranks_rank(all) == 0 ? log : &silent, out));
 }

@@ -21,6 +21,8 @@ typedef struct prepare_options {
  * SIGINT or SIGTERM keeps what is done (E_INTERRUPTED, E_TERMINATED). E_DISK_FULL before anything is encoded when the
  * disk has too little room. Pictures that cannot be read: E_DATASET with all of them at the end, or warnings under
  * data.bad_samples skip. E_CONFIG, E_MODEL, E_CACHE; E_USAGE: in use by another process. Text goes to `out`. */
+/* Ranks (mpirun) share the samples; rank 0 writes the cache, the others hand it what they made through journals of their own
+ * beside it. The looking after is rank 0's. */
 err prepare_run(const prepare_options *o, logger *log, FILE *out);
 
 #endif

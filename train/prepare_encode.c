@@ -21,9 +21,16 @@ typedef struct encoding {
     cache              *store;
     encoders           *encoders;
     cache_origin        origin;
+    ranks              *all;
     pixels             *slot;
     float              *out; /* the largest entry, and behind it a second one for prompts */
 } encoding;
+
+/* By its place in the dataset, which is the same whatever each rank finds in the cache. */
+static bool is_own(const encoding *x, const prepare_item *t)
+{
+    return (t->of - t->from->sample) % ranks_count(x->all) == ranks_rank(x->all);
+}
 
 static int64_t picture_floats(const encoding *x)
 {
@@ -47,7 +54,7 @@ static void read_item(void *user, int slot, int64_t position)
     pixels *s = &x->slot[slot];
     s->failed = OK;
     arena_reset(&s->texts);
-    if (position >= x->plan->items) /* threads run ahead of the end */
+    if (position >= x->plan->items || !is_own(x, &x->plan->item[position])) /* threads run ahead of the end */
         return;
     const prepare_item *t = &x->plan->item[position];
     float **references = ARENA_ARRAY(&s->texts, float *, t->view.subjects + 1);
@@ -156,7 +163,9 @@ static err encode_items(encoding *x, problems *found, ahead *reading, logger *lo
     err e = OK;
     for (int64_t i = 0; i < p->items && e == OK; i++) {
         const pixels *s = &x->slot[ahead_take(&waited, reading)];
-        e = s->failed == OK ? add_item(x, &p->item[i], s) : note_bad(x, found, &p->item[i], s);
+        ranks_phase(x->all, PHASE_FORWARD, i + 1);
+        if (is_own(x, &p->item[i]))
+            e = s->failed == OK ? add_item(x, &p->item[i], s) : note_bad(x, found, &p->item[i], s);
         ahead_give(reading);
         if (e == OK) {
             progress_update(&bar, p->samples - p->items + i + 1, NULL);
@@ -171,16 +180,16 @@ static err encode_items(encoding *x, problems *found, ahead *reading, logger *lo
 }
 
 err prepare_encode(const prepare_plan *p, problems *found, cache *store, encoders *e, const run_config *c,
-                   int readers, logger *log)
+                   int readers, ranks *all, logger *log)
 {
-    encoding x = {.plan = p, .c = c, .store = store, .encoders = e, .origin = *cache_get_origin(store)};
+    encoding x = {.plan = p, .c = c, .store = store, .encoders = e, .origin = *cache_get_origin(store), .all = all};
     int slots = readers + 2;
     x.out = heap_get((size_t)largest(&x) * sizeof *x.out);
     x.slot = heap_get((size_t)slots * sizeof *x.slot);
     size_t floats = (size_t)(target_floats(&x) + c->data.max_subjects * picture_floats(&x));
     for (int i = 0; i < slots; i++)
         x.slot[i] = (pixels){.values = heap_get(floats * sizeof(float))};
-    err result = add_replacements(&x);
+    err result = ranks_rank(all) == 0 ? add_replacements(&x) : OK;
     if (result == OK) {
         ahead *reading = ahead_start(readers, slots, 0, read_item, &x);
         result = encode_items(&x, found, reading, log);

@@ -87,16 +87,6 @@ static err choose_start(char **from, run *r)
     return OK;
 }
 
-/* One card a rank: its place on the machine says which, unless it sees but one. */
-static err open_device(run *r)
-{
-    const char *kind = parameters_device(r->config);
-    int local = ranks_local(r->ranks);
-    if (strcmp(kind, "cuda") || !r->ranks)
-        return device_open(&r->dev, kind, r->options->threads);
-    return device_open_cuda(&r->dev, device_cuda_cards() == 1 ? 0 : local);
-}
-
 /* ---- models ---- */
 
 static err fingerprint_base(run *r)
@@ -240,7 +230,7 @@ err run_open(run *r, bool *finished, const train_options *o, ranks *all, logger 
         return OK;
     }
     ranks_phase(all, PHASE_START, 0);
-    TRY_GOTO(e, open_device(r), done);
+    TRY_GOTO(e, parameters_open_device(&r->dev, r->config, r->ranks, o->threads), done);
     TRY_GOTO(e, load_models(r), done);
     ranks_phase(all, PHASE_START, 0);
     TRY_GOTO(e, list_parameters(r), done);

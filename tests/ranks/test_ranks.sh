@@ -40,6 +40,9 @@ ranks() { # COUNT DIR ARGS: batch_size is what is left of 12 for each
   timeout -k 5 100 mpirun --oversubscribe --bind-to none -np "$1" "$msd" train run.yaml --threads 1 --set output.dir="$2" \
     --set train.batch_size=$((12 / $1)) "${@:3}" 2>said || fail "$*: exit $?: $(cat said)"
 }
+ranks_of() { # JOB, a timeout of an mpirun: the processes of its ranks
+  pgrep -P "$(pgrep -P "$1")"
+}
 below() { # A B: a number, its bound
   awk -v a="$1" -v b="$2" 'BEGIN { exit !(a == a + 0 && a <= b) }'
 }
@@ -104,10 +107,7 @@ for _ in $(seq 600); do
   [ "$(wc -l 2>/dev/null <stopped/log.jsonl || echo 0)" -ge 2 ] && break
   sleep 0.02
 done
-victim=$(pgrep -f "train run.yaml --threads 1 --set output.dir=stopped" | while read -r p; do
-  [ "$(cat /proc/"$p"/comm)" = mpirun ] || tr '\0' '\n' </proc/"$p"/environ | grep -q '^OMPI_COMM_WORLD_RANK=2$' && echo "$p"
-done | tail -1)
-kill -TERM "$victim"
+kill -TERM "$(ranks_of $job | tail -1)"
 code=0
 wait $job || code=$?
 [ $code -eq 143 ] || fail "SIGTERM to one rank: exit $code: $(cat said)"
@@ -129,6 +129,34 @@ read -r loss2 count2 <<<"$(validation watched-2)"
 [ "$count1" -eq 3 ] && [ "$count2" -eq 3 ] || fail "validated $count1 and $count2 samples"
 below "$(awk -v a="$loss1" -v b="$loss2" 'BEGIN { d = (a - b) / a; print d < 0 ? -d : d }')" 1e-6 || fail "validation: $loss1, $loss2"
 echo "ok   validation and pictures"
+
+# the dataset encoded by three: the same cache, also when they are killed in between
+encode() { timeout -k 5 100 mpirun --oversubscribe --bind-to none -np 3 "$msd" prepare run.yaml --set data.cache="$1" --threads 1; }
+whole() { # CACHE
+  "$msd" prepare run.yaml --set data.cache="$1" --verify --quiet >/dev/null || fail "$1 is not whole"
+  [ "$(find "$1" -name 'journal-*' | wc -l)" -eq 0 ] || fail "$1: journals are left: $(ls "$1")"
+  [ "$("$msd" prepare run.yaml --set data.cache="$1" --stat --json | sed 's/"shards.*//')" = "$stat" ] || fail "$1 holds something else"
+  alone "by-$1" --set data.cache="$1" --set train.steps=2
+  cmp by-cache/adapter.safetensors "by-$1/adapter.safetensors"
+}
+"$msd" prepare run.yaml --quiet --set data.cache=fresh # without the held samples
+stat=$("$msd" prepare run.yaml --set data.cache=fresh --stat --json | sed 's/"shards.*//')
+alone by-cache --set train.steps=2
+encode cache-3 2>said || fail "prepare by three: $(cat said)"
+grep -q '14 samples ready' said || fail "prepare by three says: $(cat said)"
+whole cache-3
+timeout -k 5 100 mpirun --oversubscribe -np 3 "$msd" prepare run.yaml --set data.cache=cache-killed --threads 1 >said 2>&1 &
+job=$!
+for _ in $(seq 600); do
+  [ -s cache-killed/journal-2 ] && break
+  kill -0 $job 2>/dev/null || break
+  sleep 0.01
+done
+for pid in $(ranks_of $job); do kill -KILL "$pid" 2>/dev/null || true; done
+wait $job || true
+"$msd" prepare run.yaml --quiet --set data.cache=cache-killed
+whole cache-killed
+echo "ok   prepare by three ranks"
 
 [ -n "${LONG:-}" ] || exit 0
 ranks 4 half --set train.reduce_dtype=bf16

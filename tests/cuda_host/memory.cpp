@@ -252,8 +252,8 @@ cudaError_t cudaFree(void *memory)
     }
     char  *first = (char *)it->first - a.before;
     size_t pages = a.before + a.bytes + a.after;
-    madvise(first, pages, MADV_DONTNEED);
-    mprotect(first, pages, PROT_NONE);
+    if (mmap(first, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != first) /* merges with its neighbours */
+        mprotect(first, pages, PROT_NONE);
     a.freed = true;
     m.used -= pages;
     hold.unlock();

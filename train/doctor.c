@@ -11,6 +11,8 @@
 #include "base/memory_size.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "train/comm.h"
+#include "train/ranks_mpi.h"
 
 #define DOCTOR_ITEMS(X)                                                     \
     X(msd, "msd") X(cpu, "CPU") X(features, "CPU features") X(threads, "threads") X(memory, "memory") \
@@ -74,8 +76,8 @@ static void fill(report *r)
     snprintf(r->jansson, sizeof r->jansson, "%s", JANSSON_VERSION);
     snprintf(r->devices, sizeof r->devices, device_has_cuda() ? "cpu, cuda (f32, bf16)" : "cpu (f32, bf16)");
     device_describe_cuda(r->cuda, sizeof r->cuda);
-    snprintf(r->mpi, sizeof r->mpi, "not in this version: one process");
-    snprintf(r->nccl, sizeof r->nccl, "not in this version: one process");
+    ranks_mpi_describe(r->mpi, sizeof r->mpi);
+    comm_describe_nccl(r->nccl, sizeof r->nccl);
 }
 
 static void print_json(const report *r, FILE *out)

@@ -1,5 +1,6 @@
 #include "train/run_reduce.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/text.h"
@@ -106,9 +107,10 @@ void run_reduce_tell(const run *r, int64_t steps)
     char text[32];
     if (!r->reduction || steps <= 0)
         return;
-    log_info(r->log, "%d ranks by %s: %s sent by each a step, %d of %d buckets of gradients while backward went on",
-             r->comm->count, r->comm->calls->name, text_bytes(text, (uint64_t)(r->comm->bytes / steps)), r->reduction->early,
-             r->reduction->buckets);
+    int64_t bytes = r->comm->bytes / steps;
+    log_info(r->log, "%d ranks by %s: %" PRId64 " bytes (%s) sent by each a step, %d of %d buckets of gradients while backward "
+                     "went on", r->comm->count, r->comm->calls->name, bytes, text_bytes(text, (uint64_t)bytes),
+             r->reduction->early, r->reduction->buckets);
 }
 
 err run_reduce_settle(run *r)

@@ -64,8 +64,13 @@ alone one
 for n in 2 3 4; do
   ranks $n "ranks-$n"
   alike one "ranks-$n"
+  sent=$(sed -n 's/.* by MPI: \([0-9]*\) bytes.*/\1/p' said)
+  planned=$("$msd" plan run.yaml --ranks $n --set train.batch_size=$((12 / n)) --json 2>/dev/null |
+    sed -n 's/.*"sent_bytes": \([0-9]*\).*/\1/p')
+  [ -n "$sent" ] && [ "$sent" = "$planned" ] || fail "$n ranks: sent $sent bytes a step, planned $planned"
 done
-grep -q '4 ranks by MPI: .* sent by each a step, \([0-9]*\) of' said || fail "what travelled is not said: $(cat said)"
+echo "ok   bytes sent are those of msd plan --ranks"
+grep -q '4 ranks by MPI: .* sent by each a step' said || fail "what travelled is not said: $(cat said)"
 buckets=$(sed -n 's/.* \([0-9]*\) of \([0-9]*\) buckets.*/\1 \2/p' said)
 [ "${buckets% *}" -eq $((${buckets#* } - 1)) ] && [ "${buckets% *}" -ge 3 ] || fail "buckets sent in backward: $buckets"
 echo "ok   overlap: ${buckets% *} of ${buckets#* } buckets sent while backward went on"

@@ -19,6 +19,7 @@
 #include "infer/generate.h"
 #include "infer/load_unet.h"
 #include "infer/synth.h"
+#include "tests/test_device.h"
 
 #define IMAGES MSD_GOLDENS "/images"
 
@@ -108,7 +109,7 @@ static int open_fixture(void **state)
     folder_remove(f.model);
     if (synth_write(f.model, "tiny", 0, STORED_F32, &f.quiet) != OK)
         fail_msg("%s", err_message());
-    assert_int_equal(device_open_cpu(&f.dev, 2), OK);
+    assert_int_equal(test_device_open(&f.dev, 2), OK);
     assert_int_equal(safetensors_open(&f.golden, MSD_GOLDENS "/generate.safetensors"), OK);
     write_adapter(&f);
     write_mask(&f);

@@ -18,6 +18,7 @@
 #include "data/tokenizer.h"
 #include "infer/probe.h"
 #include "infer/synth.h"
+#include "tests/test_device.h"
 
 #define FOLDER MSD_TEST_TMP "/probe_encoders"
 #define IN     FOLDER "/in.safetensors"
@@ -37,7 +38,7 @@ static int make_folder(void **state)
     (void)state;
     logger log = {.quiet = true};
     folder_remove(FOLDER);
-    expect_ok(device_open_cpu(&dev, 2));
+    expect_ok(test_device_open(&dev, 2));
     expect_ok(synth_write(FOLDER, "tiny", 0, STORED_F32, &log));
     expect_ok(safetensors_open(&golden, MSD_GOLDENS "/encode_tiny.safetensors"));
     return 0;

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "model/unet.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const char config_text[] =
     "{\"block_out_channels\": [8, 16, 24], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", "
@@ -42,7 +43,7 @@ static void world_open(world *w)
     json_t     *json = NULL;
     unet_config config;
     memset(w, 0, sizeof *w);
-    assert_int_equal(device_open_cpu(&w->dev, 1), OK);
+    assert_int_equal(test_device_open(&w->dev, 1), OK);
     assert_int_equal(json_text_parse(&json, config_text, strlen(config_text), "config", JSON_KEEP_LAST), OK);
     if (unet_config_parse(&config, json, "config") != OK)
         fail_msg("%s", err_message());

@@ -12,6 +12,7 @@
 #include "model/clip_text.h"
 #include "support_golden.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const double tolerance = 1e-5;
 /* Every value is rounded to 8 bits and most errors add up like a random walk. A formula, an order or a statistic that is
@@ -32,7 +33,7 @@ static void encoder_open_as(encoder *e, const char *file, bool projects, bool ba
     clip_text_config config;
     memset(e, 0, sizeof *e);
     e->data = golden_open(file);
-    assert_int_equal(device_open_cpu(&e->dev, 2), OK);
+    assert_int_equal(test_device_open(&e->dev, 2), OK);
     e->graph = ag_new(e->dev);
     assert_int_equal(clip_text_config_parse(&config, e->data.config, file, projects), OK);
     binder *b = counter_source_walk(&e->weights);

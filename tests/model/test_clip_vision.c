@@ -12,6 +12,7 @@
 #include "model/clip_vision.h"
 #include "support_golden.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const double tolerance = 1e-5;
 /* Every value is rounded to 8 bits and most errors add up like a random walk. A formula, an order or a statistic that is
@@ -42,7 +43,7 @@ static void encoder_open_as(encoder *e, const char *file, bool whole, bool with_
     clip_vision_config config;
     *e = (encoder){.type = type};
     e->data = golden_open(file);
-    assert_int_equal(device_open_cpu(&e->dev, 2), OK);
+    assert_int_equal(test_device_open(&e->dev, 2), OK);
     e->graph = ag_new(e->dev);
     json_t *nested = json_pack("{s:O,s:i}", "vision_config", e->data.config, "projection_dim", 99);
     if (clip_vision_config_parse(&config, whole ? nested : e->data.config, file))

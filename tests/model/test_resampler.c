@@ -12,6 +12,7 @@
 #include "model/adapter.h"
 #include "support_golden.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const double tolerance = 1e-5;
 /* Every value is rounded to 8 bits and most errors add up like a random walk. A formula, an order or a statistic that is
@@ -65,7 +66,7 @@ static void agrees_in(const char *file, dtype type)
     counter_source  source = {0};
     resampler       r = {0};
     device         *dev;
-    assert_int_equal(device_open_cpu(&dev, 2), OK);
+    assert_int_equal(test_device_open(&dev, 2), OK);
     ag     *g = ag_new(dev);
     binder *b = counter_source_walk(&source);
     walk(b, &r, &source.memory, &sizes);

@@ -13,6 +13,7 @@
 #include "model/unet.h"
 #include "support_golden.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const double tolerance = 1e-5;
 /* Every value is rounded to 8 bits and most errors add up like a random walk. A formula, an order or a statistic that is
@@ -62,7 +63,7 @@ static void network_open_as(network *n, const char *file, dtype type)
 {
     memset(n, 0, sizeof *n);
     n->data = golden_open(file);
-    assert_int_equal(device_open_cpu(&n->dev, 2), OK);
+    assert_int_equal(test_device_open(&n->dev, 2), OK);
     n->g = ag_new(n->dev);
     unet_config config;
     if (unet_config_parse(&config, n->data.config, file) != OK)

@@ -13,6 +13,7 @@
 #include "model/vae.h"
 #include "support_golden.h"
 #include "support_source.h"
+#include "tests/test_device.h"
 
 static const double encode_tolerance = 1e-5, decode_tolerance = 3e-5;
 /* Every value is rounded to 8 bits and most errors add up like a random walk. A formula, an order or a statistic that is
@@ -44,7 +45,7 @@ static void vae_open_as(autoencoder *a, const char *file, bool old, dtype type)
     vae_config config;
     memset(a, 0, sizeof *a);
     a->data = golden_open(file);
-    assert_int_equal(device_open_cpu(&a->dev, 2), OK);
+    assert_int_equal(test_device_open(&a->dev, 2), OK);
     a->graph = ag_new(a->dev);
     if (vae_config_parse(&config, a->data.config, file))
         fail_msg("%s", err_message());

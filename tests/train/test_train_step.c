@@ -19,6 +19,7 @@
 #include "train/parameters.h"
 #include "train/probe_train_step.h"
 #include "train/step.h"
+#include "tests/test_device.h"
 
 static const double step_tolerance = 3e-5, update_tolerance = 1e-4;
 
@@ -33,7 +34,7 @@ static err run_probe_in(dtype type, const char *in, const char *const *set, int 
     device       *dev;
     probe_options o = {.module = "train_step", .model = folder, .adapter = adapter, .in = in, .out = out_path,
                        .set = set, .sets = sets, .type = type};
-    assert_int_equal(device_open_cpu(&dev, 2), OK);
+    assert_int_equal(test_device_open(&dev, 2), OK);
     o.dev = dev;
     err e = probe_run(&o, modules, 1);
     assert_int_equal(dev->memory->total, 0);
@@ -369,7 +370,7 @@ static void trainer_open(trainer *t, golden *g)
     scheduler_config scheduler;
     *t = (trainer){0};
     models_write(g, folder);
-    assert_int_equal(device_open_cpu(&t->dev, 2), OK);
+    assert_int_equal(test_device_open(&t->dev, 2), OK);
     t->graph = ag_new(t->dev);
     load_target to = {.owner = &t->memory, .dev = t->dev, .type = DT_F32};
     assert_int_equal(scheduler_config_load(&scheduler, folder), OK);

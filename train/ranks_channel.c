@@ -18,7 +18,7 @@ enum { MAGIC = 0x6d736431, READ_AT_ONCE = 1 << 16 };
 
 frame frame_of(frame_kind kind, int rank, uint32_t bytes)
 {
-    return (frame){.magic = MAGIC, .kind = kind, .rank = rank, .bytes = bytes};
+    return (frame){.magic = MAGIC, .kind = (int32_t)kind, .rank = rank, .bytes = bytes};
 }
 
 void channel_close(channel *c)

@@ -83,7 +83,7 @@ static inline void load_tile(const winograd *c, lanes *d, place at, int64_t chan
     }
 }
 
-CPU_CLONES void wino_input_tile(const winograd *c, float *v, const wino_tiles *t, int64_t at)
+CPU_CLONES static void input_tile(const winograd *c, float *v, const wino_tiles *t, int64_t at)
 {
     place   p = place_of(c, t->first + at);
     int64_t top = p.row - c->top, left = p.column - c->left, step = c->in * t->pitch;
@@ -105,8 +105,8 @@ CPU_CLONES void wino_input_tile(const winograd *c, float *v, const wino_tiles *t
     }
 }
 
-CPU_CLONES void wino_output_tile(const winograd *c, const float *m, const wino_tiles *t, int64_t at, int64_t from,
-                                 int64_t blocks)
+CPU_CLONES static void output_tile(const winograd *c, const float *m, const wino_tiles *t, int64_t at, int64_t from,
+                                   int64_t blocks)
 {
     place   p = place_of(c, t->first + at);
     int64_t rows = c->out_height - p.row < 4 ? c->out_height - p.row : 4;
@@ -196,7 +196,7 @@ static inline filters find_filters(const winograd *c, float *buffer, int64_t k, 
     return (filters){buffer, BLOCK, LANES};
 }
 
-CPU_CLONES void wino_weights(const winograd *c, float *u, int64_t step, int64_t k, int64_t n)
+CPU_CLONES static void transform_weights(const winograd *c, float *u, int64_t step, int64_t k, int64_t n)
 {
     float   buffer[TAPS * LANES * LANES];
     filters f = find_filters(c, buffer, k, n);
@@ -213,4 +213,21 @@ CPU_CLONES void wino_weights(const winograd *c, float *u, int64_t step, int64_t 
                 *(wino_vector *)(to + (y * 6 + x) * step) = six[x];
         }
     }
+}
+
+/* ---- clang 14 gives clones a name that other files do not find: they are this file's ---- */
+
+void wino_input_tile(const winograd *c, float *v, const wino_tiles *t, int64_t at)
+{
+    input_tile(c, v, t, at);
+}
+
+void wino_output_tile(const winograd *c, const float *m, const wino_tiles *t, int64_t at, int64_t from, int64_t blocks)
+{
+    output_tile(c, m, t, at, from, blocks);
+}
+
+void wino_weights(const winograd *c, float *u, int64_t step, int64_t k, int64_t n)
+{
+    transform_weights(c, u, step, k, n);
 }

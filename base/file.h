@@ -32,6 +32,8 @@ typedef struct file_writer file_writer;
 err  file_create(file_writer **out, const char *path);
 err  file_write(file_writer *w, const void *bytes, size_t size); /* sticky: after a failure all fail */
 err  file_publish(file_writer *w);                               /* frees w in every case */
+/* The same, unless `path` is there by now: then it stays as it is, which is no error. */
+err  file_publish_first(file_writer *w);
 void file_discard(file_writer *w);                               /* frees w; NULL is fine */
 
 /* The same for a folder: *temporary (caller frees) is a new empty folder beside `path`; write files into it (with

@@ -88,7 +88,18 @@ static void release(file_writer *w)
     free(w);
 }
 
-static err finish(file_writer *w)
+/* Gives the temporary its name; `first`: unless another has it. */
+static err take_name(file_writer *w, bool first)
+{
+    if (!first)
+        return io_rename(w->temporary, w->path) < 0 ? fail(w, "rename its temporary to it") : OK;
+    if (io_link(w->temporary, w->path) < 0 && errno != EEXIST)
+        return fail(w, "link its temporary to it");
+    io_unlink(w->temporary);
+    return OK;
+}
+
+static err finish(file_writer *w, bool first)
 {
     if (w->failed)
         return err_set(w->failed, "%s", w->failure);
@@ -99,14 +110,20 @@ static err finish(file_writer *w)
     w->fd = -1;
     if (closed < 0)
         return fail(w, "close");
-    if (io_rename(w->temporary, w->path) < 0)
-        return fail(w, "rename its temporary to it");
+    TRY(take_name(w, first));
     return temporary_sync_parent(w->path);
 }
 
 err file_publish(file_writer *w)
 {
-    err result = finish(w);
+    err result = finish(w, false);
+    release(w);
+    return result;
+}
+
+err file_publish_first(file_writer *w)
+{
+    err result = finish(w, true);
     release(w);
     return result;
 }

@@ -60,6 +60,11 @@ int io_rename(const char *from, const char *to)
     return rename(from, to);
 }
 
+int io_link(const char *from, const char *to)
+{
+    return link(from, to);
+}
+
 int io_unlink(const char *path)
 {
     return unlink(path);

@@ -18,6 +18,7 @@ ssize_t io_write(int fd, const void *bytes, size_t size);  /* may be short */
 int     io_truncate(int fd, int64_t size);
 int     io_fsync(int fd); /* after a failure never again on this file: the kernel has forgotten its dirty pages */
 int     io_rename(const char *from, const char *to);
+int     io_link(const char *from, const char *to);         /* another name; EEXIST: nothing was done */
 int     io_unlink(const char *path);
 int     io_mkdir(const char *path, mode_t mode);
 int     io_rmdir(const char *path);

@@ -1,7 +1,11 @@
 /* Products of linear layers through cuBLASLt. A row-major (r,c) matrix is to it a column-major (c,r) one, so that every
  * product is computed transposed: y^T = w x^T. Sums in f32 whatever the type; no TF32. */
-#include "autograd/cuda/cuda.h"
+#include <stdlib.h>
+#include <string.h>
 
+#include "autograd/cuda/tune.h"
+
+enum { MOST_PROPOSALS = 8 };
 enum { MOST_ALIGNMENT = 16 }; /* what kernels gain from; plans give every tensor at least this */
 
 /* D (m,n) = op(A) op(B) [+ C] [+ bias (m)], column-major as the library has it. */
@@ -80,7 +84,9 @@ static err open_descriptors(descriptors *t, const product *p)
     return e;
 }
 
-/* ---- which of the library's algorithms: its first proposal, asked for once per key ---- */
+/* ---- which of the library's algorithms: found once per key, and kept (store.h) ---- */
+
+static const char KIND[] = "cublaslt algorithm";
 
 static err set_preference(cublasLtMatmulPreference_t preference, const cuda_state *s, const product *p)
 {
@@ -99,24 +105,87 @@ static err set_preference(cublasLtMatmulPreference_t preference, const cuda_stat
     return OK;
 }
 
-static err propose(cublasLtMatmulHeuristicResult_t *out, const cuda_state *s, const descriptors *t, const product *p)
+/* At most MOST_PROPOSALS, best first; at least one. */
+static err propose(cublasLtMatmulHeuristicResult_t *out, int *found, const cuda_state *s, const descriptors *t, const product *p)
 {
     cublasLtMatmulPreference_t preference = NULL;
-    int                        found = 0;
+    *found = 0;
     BLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
     err e = set_preference(preference, s, p);
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (e == OK)
-        status =
-            cublasLtMatmulAlgoGetHeuristic(s->blas, t->operation, t->a, t->b, t->d, t->d, preference, 1, out, &found);
+        status = cublasLtMatmulAlgoGetHeuristic(s->blas, t->operation, t->a, t->b, t->d, t->d, preference, MOST_PROPOSALS, out,
+                                                found);
     cublasLtMatmulPreferenceDestroy(preference);
     TRY(e);
-    if (status != CUBLAS_STATUS_SUCCESS || !found)
+    if (status != CUBLAS_STATUS_SUCCESS || !*found)
         return err_set(E_DEVICE,
                        "cuda: cublasLtMatmulAlgoGetHeuristic: no algorithm for a product of %lld x %lld x %lld in "
                        "%s (%s); update cuBLAS, or use --device cpu",
                        (long long)p->m, (long long)p->n, (long long)p->k, p->bf16 ? "bf16" : "f32",
                        cublasLtGetStatusString(status));
+    return OK;
+}
+
+static cublasStatus_t run(cuda_state *s, const descriptors *t, const product *p, const cublasLtMatmulAlgo_t *algorithm, void *d)
+{
+    const float one = 1.0f, zero = 0.0f;
+    return cublasLtMatmul(s->blas, t->operation, &one, p->a, t->a, p->b, t->b, p->c ? &one : &zero, p->c ? p->c : d, t->d, d, t->d,
+                          algorithm, s->workspace, s->workspace_bytes, s->stream);
+}
+
+typedef struct proposals {
+    cuda_state        *s;
+    const descriptors *t;
+    const product     *p;
+    cublasLtMatmulHeuristicResult_t found[MOST_PROPOSALS];
+    int                             count;
+} proposals;
+
+static int run_proposal(const void *user, int i, void *scratch)
+{
+    const proposals *of = user;
+    return run(of->s, of->t, of->p, &of->found[i].algo, scratch) != CUBLAS_STATUS_SUCCESS;
+}
+
+/* An algorithm that an earlier process has kept, if the library still takes it for this product. */
+static bool take_kept(cublasLtMatmulAlgo_t *out, cuda_state *s, const descriptors *t, const int64_t *key, int words)
+{
+    void  *kept;
+    size_t bytes;
+    if (!cuda_store_get(&kept, &bytes, s->store, KIND, key, words))
+        return false;
+    cublasLtMatmulHeuristicResult_t checked = {0};
+    cublasLtMatmulAlgo_t            algorithm;
+    bool fits = bytes == sizeof algorithm;
+    if (fits) {
+        memcpy(&algorithm, kept, sizeof algorithm);
+        fits = cublasLtMatmulAlgoCheck(s->blas, t->operation, t->a, t->b, t->d, t->d, &algorithm, &checked) ==
+                   CUBLAS_STATUS_SUCCESS && checked.workspaceSize <= s->workspace_bytes;
+    }
+    free(kept);
+    if (fits)
+        *out = algorithm;
+    else
+        cuda_store_refuse(s->store, KIND, key, words);
+    return fits;
+}
+
+/* The fastest of the library's proposals where the choice can be kept, so that the next run computes the same bits; else
+ * the first of them. */
+static err find_algorithm(cublasLtMatmulAlgo_t *out, cuda_state *s, const descriptors *t, const product *p, const int64_t *key,
+                          int words)
+{
+    proposals of = {.s = s, .t = t, .p = p};
+    int       best = 0;
+    if (take_kept(out, s, t, key, words))
+        return OK;
+    TRY(propose(of.found, &of.count, s, t, p));
+    if (s->store)
+        TRY(cuda_fastest(&best, s, run_proposal, &of, of.count, (size_t)(p->m * p->n) * (p->d_bf16 ? 2 : 4)));
+    *out = of.found[best].algo;
+    cuda_store_put(s->store, KIND, key, words, out, sizeof *out);
+    take_kept(out, s, t, key, words); /* another process may have been first */
     return OK;
 }
 
@@ -135,12 +204,13 @@ static err choose(const cublasLtMatmulAlgo_t **out, cuda_state *s, const descrip
                      alignment_of(p->b),
                      p->c ? alignment_of(p->c) : 0,
                      alignment_of(p->d)};
-    keyed_entry *entry = keyed_at(&s->products, key, (int)(sizeof key / sizeof *key));
+    int words = (int)(sizeof key / sizeof *key);
+    keyed_entry *entry = keyed_at(&s->products, key, words);
     if (!entry->value) {
-        cublasLtMatmulHeuristicResult_t found;
-        TRY(propose(&found, s, t, p));
+        cublasLtMatmulAlgo_t found;
+        TRY(find_algorithm(&found, s, t, p, key, words));
         cublasLtMatmulAlgo_t *kept = heap_get(sizeof *kept);
-        *kept = found.algo;
+        *kept = found;
         entry->value = kept;
     }
     *out = entry->value;
@@ -152,16 +222,11 @@ static err multiply(device *d, const product *p)
     cuda_state *s = cuda_state_of(d);
     descriptors t;
     const cublasLtMatmulAlgo_t *algorithm;
-    const float one = 1.0f, zero = 0.0f;
     if (!p->m || !p->n)
         return OK;
     TRY(open_descriptors(&t, p));
     err e = choose(&algorithm, s, &t, p);
-    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-    if (e == OK)
-        status =
-            cublasLtMatmul(s->blas, t.operation, &one, p->a, t.a, p->b, t.b, p->c ? &one : &zero, p->c ? p->c : p->d,
-                           t.d, p->d, t.d, algorithm, s->workspace, s->workspace_bytes, s->stream);
+    cublasStatus_t status = e == OK ? run(s, &t, p, algorithm, p->d) : CUBLAS_STATUS_SUCCESS;
     close_descriptors(&t);
     TRY(e);
     return status == CUBLAS_STATUS_SUCCESS ? OK : cuda_blas_failed(status, "cublasLtMatmul");

@@ -10,6 +10,7 @@
 
 #include "autograd/cuda/kernels.h"
 #include "autograd/cuda/keyed.h"
+#include "autograd/cuda/store.h"
 #include "autograd/device.h"
 
 enum { CUDA_STAGING_BYTES = 4 << 20, CUDA_SCRATCH_ALIGNMENT = 256 };
@@ -29,6 +30,7 @@ typedef struct cuda_state {
     double          *sum;        /* on the card */
     float           *maps;       /* on the card: adamw8's codes, NULL before its first call */
     keyed            products, plans; /* cuBLASLt's algorithms, cuDNN's plans */
+    cuda_store      *store;           /* of both, on disk; NULL: none */
 } cuda_state;
 
 static inline cuda_state *cuda_state_of(const device *d)

@@ -83,6 +83,7 @@ static void close_cuda(device *d)
         cudaStreamSynchronize(s->stream);
     keyed_clear(&s->products, close_algorithm);
     keyed_clear(&s->plans, dnn_plan_close);
+    cuda_store_close(s->store);
     if (s->dnn)
         cudnnDestroy(s->dnn);
     if (s->blas)
@@ -183,6 +184,18 @@ static err make_handles(cuda_state *s)
     return status == CUDNN_STATUS_SUCCESS ? OK : cuda_dnn_failed(status, "cudnnSetStream");
 }
 
+/* What algorithms and plans belong to. */
+static err open_store(cuda_state *s)
+{
+    struct cudaDeviceProp card;
+    char                  identity[512];
+    CUDA_TRY(cudaGetDeviceProperties(&card, s->index));
+    snprintf(identity, sizeof identity, "%.256s, capability %d.%d; cuBLASLt %zu, cuDNN %zu", card.name, card.major, card.minor,
+             cublasLtGetVersion(), cudnnGetVersion());
+    s->store = cuda_store_open(identity);
+    return OK;
+}
+
 err device_open_cuda(device **out, int index)
 {
     *out = NULL;
@@ -196,6 +209,8 @@ err device_open_cuda(device **out, int index)
     err e = make_handles(s);
     if (e == OK)
         e = make_buffers(s);
+    if (e == OK)
+        e = open_store(s);
     if (e != OK) {
         close_cuda(d);
         return e;

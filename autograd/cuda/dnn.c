@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 enum { FIRST_VIRTUAL = 1000, MOST_ENGINES = 32 };
 
 void dnn_open(dnn_graph *g, const cuda_state *s, bool exact)
@@ -20,6 +22,38 @@ static void keep(dnn_graph *g, cudnnStatus_t status, const char *call)
 
 /* ---- descriptors ---- */
 
+static void print_in(dnn_graph *g, const void *bytes, size_t size)
+{
+    uint64_t part[2] = {g->print, hash_fnv1a(bytes, size)};
+    g->print = hash_fnv1a(part, sizeof part);
+}
+
+static size_t bytes_of(cudnnBackendAttributeType_t type)
+{
+    return type == CUDNN_TYPE_BOOLEAN ? sizeof(bool) : type == CUDNN_TYPE_INT64 ? sizeof(int64_t) : sizeof(int32_t);
+}
+
+/* Values as they are; descriptors by their number in the graph; the handle is this process's. */
+static void print_attribute(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                            int64_t count, const void *values)
+{
+    int32_t about[3] = {-1, (int32_t)name, (int32_t)type};
+    if (type == CUDNN_TYPE_HANDLE)
+        return;
+    for (int i = 0; i < g->owns; i++)
+        if (g->owned[i] == d)
+            about[0] = i;
+    print_in(g, about, sizeof about);
+    if (type != CUDNN_TYPE_BACKEND_DESCRIPTOR) {
+        print_in(g, values, (size_t)count * bytes_of(type));
+        return;
+    }
+    for (int64_t k = 0; k < count; k++)
+        for (int i = 0; i < g->owns; i++)
+            if (g->owned[i] == ((const descriptor *)values)[k])
+                print_in(g, &i, sizeof i);
+}
+
 descriptor dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type)
 {
     descriptor d = NULL;
@@ -29,12 +63,14 @@ descriptor dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type)
     keep(g, cudnnBackendCreateDescriptor(type, &d), "cudnnBackendCreateDescriptor");
     if (d)
         g->owned[g->owns++] = d;
+    print_in(g, &type, sizeof type);
     return d;
 }
 
 void dnn_set(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
              int64_t count, const void *values)
 {
+    print_attribute(g, d, name, type, count, values);
     if (g->status == CUDNN_STATUS_SUCCESS)
         keep(g, cudnnBackendSetAttribute(d, name, type, count, values), "cudnnBackendSetAttribute");
 }
@@ -146,6 +182,12 @@ static void destroy(descriptor *list, int count)
     while (count-- > 0)
         if (list[count])
             cudnnBackendDestroyDescriptor(list[count]);
+}
+
+void dnn_abandon(dnn_graph *g)
+{
+    destroy(g->owned, g->owns);
+    g->owns = 0;
 }
 
 void dnn_plan_close(void *plan)

@@ -23,6 +23,7 @@ typedef struct dnn_graph {
     descriptor    owned[DNN_MOST_DESCRIPTORS], operation[DNN_MOST_OPERATIONS];
     int           owns, operations;
     int64_t       next; /* unique ids of virtual tensors */
+    uint64_t      print; /* of all that was set: the same for the same graph, in every process */
     cudnnStatus_t status;
     const char   *failed; /* the first call that failed */
 } dnn_graph;
@@ -55,6 +56,7 @@ typedef struct dnn_plan {
 /* The first engine of the library's heuristics that gives the same bits twice; *out is NULL with status OK where it has
  * none for the graph. Takes over what g owns. */
 err  dnn_make_plan(dnn_plan **out, dnn_graph *g);
+void dnn_abandon(dnn_graph *g); /* instead: nothing is made of it */
 void dnn_plan_close(void *plan);
 
 /* The plan of a key (keyed.h) of s->plans, whose graph `build` fills from `what` where it has to be made; NULL where the
@@ -62,6 +64,11 @@ void dnn_plan_close(void *plan);
 typedef void (*dnn_builder)(dnn_graph *g, const void *what);
 err cuda_plan(const dnn_plan **out, cuda_state *s, const int64_t *key, int words, bool exact, dnn_builder build,
               const void *what);
+
+/* A plan as text for the next process, and from it; NULL where the library gives or takes none. Of a file: bytes may be
+ * anything. */
+char     *dnn_plan_text(size_t *bytes, const dnn_plan *plan);
+dnn_plan *dnn_plan_of_text(const cuda_state *s, const char *text, size_t bytes);
 
 /* Pointers by id; workspace: of plan->workspace bytes. */
 err dnn_run(cudnnHandle_t handle, const dnn_plan *plan, const int64_t *ids, void *const *pointers, int count,

@@ -87,6 +87,23 @@ static void test_publish(void **state)
     free(path);
 }
 
+/* Who is first stays, and no temporary is left. */
+static void test_publish_first(void **state)
+{
+    (void)state;
+    char *path = path_join(root, "kept.bin");
+    static const char *const text[] = {"the first", "the second"};
+    for (int i = 0; i < 2; i++) {
+        file_writer *w;
+        assert_int_equal(file_create(&w, path), OK);
+        assert_int_equal(file_write(w, text[i], strlen(text[i])), OK);
+        assert_int_equal(file_publish_first(w), OK);
+        assert_text(path, text[0]);
+        assert_int_equal(entries(root), 1);
+    }
+    free(path);
+}
+
 static void test_many_small_and_large_writes(void **state)
 {
     (void)state;
@@ -343,7 +360,7 @@ static void test_free_space_and_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_publish), TEST(test_many_small_and_large_writes), TEST(test_failed_write_keeps_the_old_file),
+        TEST(test_publish), TEST(test_publish_first), TEST(test_many_small_and_large_writes), TEST(test_failed_write_keeps_the_old_file),
         TEST(test_disk_full_class), TEST(test_not_regular), TEST(test_read_limit), TEST(test_folder),
         TEST(test_folder_make_and_remove), TEST(test_log_and_lock), TEST(test_paths), TEST(test_free_space_and_hash),
     };

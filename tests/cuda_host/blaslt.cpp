@@ -34,6 +34,7 @@ struct cublasLtMatmulPreferenceOf {
 namespace {
 
 const uint64_t ALGORITHM = 0x616c676f, WORKSPACE = 1024;
+const int      PROPOSALS = 3;
 
 size_t size_of(cudaDataType_t type)
 {
@@ -240,13 +241,37 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         return e;
     if (asked < 1)
         return bad("cublasLtMatmulAlgoGetHeuristic: %s", "no result asked for");
-    *out = {};
-    out->workspaceSize = p->workspace >= WORKSPACE ? WORKSPACE : 0;
-    out->algo.data[0] = ALGORITHM;
-    out->algo.data[1] = out->workspaceSize;
+    for (; *found < asked && *found < PROPOSALS; ++*found) {
+        cublasLtMatmulHeuristicResult_t &r = out[*found];
+        r = {};
+        r.workspaceSize = p->workspace >= WORKSPACE ? WORKSPACE : 0;
+        r.algo.data[0] = ALGORITHM;
+        r.algo.data[1] = r.workspaceSize;
+        for (int i = 0; i < 4; i++)
+            r.algo.data[2 + i] = p->alignment[i];
+        r.algo.data[6] = (uint64_t)*found; /* which of them: all compute the same */
+    }
+    count("algorithms asked for");
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                       cublasLtMatrixLayout_t y, const cublasLtMatmulAlgo_t *algorithm, cublasLtMatmulHeuristicResult_t *out)
+{
+    sizes           s;
+    const uint64_t *data = algorithm->data;
+    if (begin_call("cublasLtMatmulAlgoCheck"))
+        return CUBLAS_STATUS_INTERNAL_ERROR;
+    if (cublasStatus_t e = shape_of(&s, *d, *a, *b, *c, *y))
+        return e;
+    bool known = data[0] == ALGORITHM && (data[1] == 0 || data[1] == WORKSPACE) && data[6] < PROPOSALS && data[7] == 0;
     for (int i = 0; i < 4; i++)
-        out->algo.data[2 + i] = p->alignment[i];
-    *found = 1;
+        known = known && data[2 + i] && data[2 + i] <= 256 && !(data[2 + i] & (data[2 + i] - 1));
+    if (!known)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    *out = {};
+    out->algo = *algorithm;
+    out->workspaceSize = data[1];
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -35,6 +35,7 @@ cudnnStatus_t bad(const char *what)
 size_t size_of(cudnnBackendAttributeType_t type)
 {
     switch (type) {
+    case CUDNN_TYPE_CHAR:
     case CUDNN_TYPE_BOOLEAN: return 1;
     case CUDNN_TYPE_INT64:
     case CUDNN_TYPE_HANDLE:
@@ -191,6 +192,19 @@ cudnnStatus_t stand_on(descriptor &d, cudnnBackendAttributeName_t name)
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* From a graph's configuration, or from what another plan's text says. */
+cudnnStatus_t finish_plan(descriptor &d)
+{
+    auto text = d.set.find(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
+    if (text == d.set.end())
+        return stand_on(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+    if (!d.set.count(CUDNN_ATTR_EXECUTION_PLAN_HANDLE) ||
+        text->second.bytes.back() != 0 || !nodes_of_text(&d.nodes, text->second.bytes.data()))
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    count("plans from text");
+    return CUDNN_STATUS_SUCCESS;
+}
+
 } // namespace
 
 struct cudnnContext {
@@ -268,7 +282,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t at)
     case CUDNN_BACKEND_TENSOR_DESCRIPTOR: status = finish_tensor(*d); break;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: status = finish_graph(*d); break;
     case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: status = stand_on(*d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH); break;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: status = stand_on(*d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG); break;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: status = finish_plan(*d); break;
     default: break;
     }
     d->finished = status == CUDNN_STATUS_SUCCESS;
@@ -297,6 +311,13 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t at, cudnnBackend
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
         *(int64_t *)values = WORKSPACE;
         return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION: {
+        std::string text = text_of(d->nodes);
+        *n = (int64_t)text.size() + 1;
+        if (values && most >= *n)
+            memcpy(values, text.c_str(), (size_t)*n);
+        return d->finished ? CUDNN_STATUS_SUCCESS : bad("the text of an unfinished plan");
+    }
     default: return bad("an attribute that is not known here is asked for");
     }
 }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <map>
+#include <string>
 #include <vector>
 
 namespace cuda_host {
@@ -32,6 +33,10 @@ struct graph_node {
     int64_t                   pad[2] = {0, 0}, step[2] = {1, 1}, dilation[2] = {1, 1};
     float                     alpha = 1, beta = 0;
 };
+
+/* A plan as text and back (dnn_text.cpp); false where the text is none. */
+std::string text_of(const std::vector<graph_node> &nodes);
+bool        nodes_of_text(std::vector<graph_node> *nodes, const std::string &text);
 
 /* Runs the nodes in turn; memory: of real tensors by id, and of numbers, by value. Sums in f32. */
 void interpret(const std::vector<graph_node> &nodes, const std::map<int64_t, void *> &memory, const std::map<int64_t, float> &numbers);

@@ -4,6 +4,7 @@
  *   usage: cuda_plans [-v]     exit 1 where a graph has no plan */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/cuda/dnn.h"
@@ -25,6 +26,7 @@ enum { CONVOLUTION = 1, DATA_GRADIENT, ATTENTION, KINDS }; /* the first word of 
 
 typedef struct tally {
     int64_t asked[KINDS], built[KINDS];
+    int64_t kept;      /* plans that come back from their text, as they do from the store of a later process */
     size_t  workspace; /* the largest */
 } tally;
 
@@ -56,13 +58,26 @@ static void print_entry(const keyed_entry *e, const char *end)
                k[14] ? ", bias" : "", k[15] ? ", residual" : "", end);
 }
 
-static void count_plans(tally *t, const keyed *plans, bool verbose)
+static bool comes_back(const cuda_state *s, const dnn_plan *plan)
+{
+    size_t    bytes = 0;
+    char     *text = dnn_plan_text(&bytes, plan);
+    dnn_plan *again = text ? dnn_plan_of_text(s, text, bytes) : NULL;
+    bool      same = again && again->workspace == plan->workspace;
+    if (again)
+        dnn_plan_close(again);
+    free(text);
+    return same;
+}
+
+static void count_plans(tally *t, const cuda_state *s, bool verbose)
 {
     for (int i = 0; i < KEYED_CHAINS; i++)
-        for (const keyed_entry *e = plans->chain[i]; e; e = e->next) {
+        for (const keyed_entry *e = s->plans.chain[i]; e; e = e->next) {
             const dnn_plan *plan = e->value;
             t->asked[e->key[0]]++;
             t->built[e->key[0]] += plan != NULL;
+            t->kept += plan && comes_back(s, plan);
             if (plan && plan->workspace > t->workspace)
                 t->workspace = plan->workspace;
             if (verbose || !plan)
@@ -72,6 +87,7 @@ static void count_plans(tally *t, const keyed *plans, bool verbose)
 
 static void report(tally *all, const tally *t, const char *what, double seconds)
 {
+    all->kept += t->kept;
     printf("%-46s", what);
     for (int k = CONVOLUTION; k < KINDS; k++) {
         all->asked[k] += t->asked[k];
@@ -177,7 +193,7 @@ static err plan_module(tally *all, cuda_state *s, const module *m, int64_t size,
     benchmark_close(&b);
     device_close(dev);
     TRY(e);
-    count_plans(&t, &s->plans, verbose);
+    count_plans(&t, s, verbose);
     snprintf(what, sizeof what, "%s, %" PRId64 ", batch %" PRId64, m->name, size, samples);
     report(all, &t, what, clock_seconds() - start);
     keyed_clear(&s->plans, dnn_plan_close);
@@ -213,7 +229,8 @@ int main(int count, char **argument)
         built += all.built[k];
         printf("%s: %" PRId64 " of %" PRId64 "\n", kind_name[k], all.built[k], all.asked[k]);
     }
-    printf("plans built %" PRId64 " of %" PRId64 " for an H100, cuDNN %zu\n", built, asked, cudnnGetVersion());
+    printf("plans built %" PRId64 " of %" PRId64 " for an H100, cuDNN %zu; %" PRId64 " of them come back from their text\n", built,
+           asked, cudnnGetVersion(), all.kept);
     cudnnBackendDestroyDescriptor(state.described);
-    return built == asked ? 0 : 1;
+    return built == asked && all.kept == built ? 0 : 1;
 }

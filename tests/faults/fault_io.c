@@ -98,6 +98,7 @@ ssize_t __real_write(int fd, const void *bytes, size_t size);
 int     __real_ftruncate(int fd, off_t size);
 int     __real_fsync(int fd);
 int     __real_rename(const char *from, const char *to);
+int     __real_link(const char *from, const char *to);
 int     __real_unlink(const char *path);
 int     __real_mkdir(const char *path, mode_t mode);
 int     __real_rmdir(const char *path);
@@ -113,6 +114,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t size);
 int     __wrap_ftruncate(int fd, off_t size);
 int     __wrap_fsync(int fd);
 int     __wrap_rename(const char *from, const char *to);
+int     __wrap_link(const char *from, const char *to);
 int     __wrap_unlink(const char *path);
 int     __wrap_mkdir(const char *path, mode_t mode);
 int     __wrap_rmdir(const char *path);
@@ -189,6 +191,11 @@ int __wrap_fsync(int fd)
 int __wrap_rename(const char *from, const char *to)
 {
     return fails(true, false) ? -1 : __real_rename(from, to);
+}
+
+int __wrap_link(const char *from, const char *to)
+{
+    return fails(true, false) ? -1 : __real_link(from, to);
 }
 
 int __wrap_unlink(const char *path)

@@ -30,6 +30,7 @@ struct comm {
     int               rank, count;
     int64_t           begun; /* calls of the first three kinds, since opening */
     int64_t           bytes; /* that this rank has sent or will have sent by them */
+    double            busy;  /* seconds that they took, until the last wait; 0: unknown */
 };
 
 /* Tensors are flat: contiguous, f32 or bf16, on the device that the communicator was opened for. Part r of n of a tensor

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/half.h"
+#include "base/progress.h"
 #include "train/comm.h"
 
 enum { SEGMENT = 1 << 18 }; /* elements of a part on their way at a time: what waits to be added is bounded by it */
@@ -34,6 +35,7 @@ typedef struct mpi_comm {
     task           *first, **last;
     bool            busy, stop;
     err             failed;
+    double          spent;
     char            message[MOST_TEXT];
     pthread_mutex_t lock;
     pthread_cond_t  work, idle;
@@ -197,9 +199,11 @@ static void *run(void *opaque)
         bool skip = m->failed != OK;
         m->busy = true;
         pthread_mutex_unlock(&m->lock);
+        double started = clock_seconds();
         err e = skip ? OK : do_task(m, t);
         free(t);
         pthread_mutex_lock(&m->lock);
+        m->spent += clock_seconds() - started;
         m->busy = false;
         if (e != OK) {
             m->failed = e;
@@ -248,6 +252,7 @@ static err mpi_wait(comm *c)
     while (m->first || m->busy)
         pthread_cond_wait(&m->idle, &m->lock);
     err e = m->failed;
+    c->busy = m->spent;
     pthread_mutex_unlock(&m->lock);
     return e == OK ? OK : err_set(e, "%s", m->message);
 }

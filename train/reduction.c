@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/progress.h"
+
 enum { FLOATS = 2 * REDUCTION_NUMBERS, LEAST_BUCKETS = 8, ALIGNMENT = 16 };
 static const int64_t LEAST_ELEMENTS = (int64_t)4 << 20; /* 16 MiB: below it a link is busy with beginning */
 
@@ -221,7 +223,9 @@ err reduction_end(double *number, reduction *r)
         TRY(put_numbers(r, number));
         TRY(comm_sum(r->comm, r->numbers));
     }
+    double started = clock_seconds();
     TRY(comm_wait(r->comm));
+    r->waited += clock_seconds() - started;
     TRY(unwrap(r));
     return r->sharded ? OK : take_numbers(number, r);
 }

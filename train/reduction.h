@@ -39,6 +39,7 @@ typedef struct reduction {
     int              buckets;
     int              sent;    /* buckets of this step that are begun */
     int              early;   /* of them before backward had ended */
+    double           waited;  /* seconds in reduction_end, of all steps */
     tensor          *numbers; /* (2 * REDUCTION_NUMBERS) f32: each in two parts; rows of the last bucket, or its own */
     bool             riding;  /* it is of the last bucket */
 } reduction;

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "base/text.h"
 #include "train/interrupt.h"
@@ -104,13 +105,16 @@ err run_reduce_step(step_record *record, run *r)
 
 void run_reduce_tell(const run *r, int64_t steps)
 {
-    char text[32];
+    char text[32], spent[96] = "";
     if (!r->reduction || steps <= 0)
         return;
     int64_t bytes = r->comm->bytes / steps;
+    if (r->comm->busy > 0)
+        snprintf(spent, sizeof spent, "; sending took %.1f ms a step, %.1f of them waited for", 1e3 * r->comm->busy / (double)steps,
+                 1e3 * r->reduction->waited / (double)steps);
     log_info(r->log, "%d ranks by %s: %" PRId64 " bytes (%s) sent by each a step, %d of %d buckets of gradients while backward "
-                     "went on", r->comm->count, r->comm->calls->name, bytes, text_bytes(text, (uint64_t)bytes),
-             r->reduction->early, r->reduction->buckets);
+                     "went on%s", r->comm->count, r->comm->calls->name, bytes, text_bytes(text, (uint64_t)bytes),
+             r->reduction->early, r->reduction->buckets, spent);
 }
 
 err run_reduce_settle(run *r)

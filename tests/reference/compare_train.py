@@ -8,7 +8,8 @@ MS-Diffusion is a checkout of the reference implementation. Everything of the ru
 here by torch and diffusers: AdamW with groups, clipping, accumulation, get_scheduler's rates, min-SNR weights, v-prediction,
 EMA. Prints the worst relative differences of the losses and, where the run saved that step, of every trained tensor and its
 average (norm of the difference over norm of the reference); exits 1 when one is above --tolerance (1e-4: f32 sums in another
-order, amplified by AdamW's division over the steps).
+order, amplified by AdamW's division over the steps). --double: torch in f64, which shows whose f32 it was: a tensor whose
+gradient nearly vanishes moves by the sign of rounding errors, torch's as well as ours.
 """
 import argparse
 import glob
@@ -24,10 +25,15 @@ import reference_modules
 from diffusers.optimization import get_scheduler
 
 
+def load_numbers(path):
+    """The file's tensors; those of floating point in the type that torch computes in."""
+    return {k: v.to(torch.get_default_dtype()) if v.is_floating_point() else v for k, v in load_file(path).items()}
+
+
 def build(args, state):
     from diffusers import UNet2DConditionModel
     Resampler, Masked, Plain = reference_modules.load(args.reference)
-    unet = UNet2DConditionModel.from_pretrained(os.path.join(args.model, "unet"), torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(os.path.join(args.model, "unet"), torch_dtype=torch.get_default_dtype())
     unet.requires_grad_(False)
     p = {k[len("image_proj."):]: v for k, v in state.items() if k.startswith("image_proj.")}
     depth = 1 + max(int(k.split(".")[1]) for k in p if k.startswith("layers."))
@@ -104,7 +110,7 @@ def loss_of(answer, batch, alphas_cumprod, v_prediction, gamma):
 def compare_file(label, path, wanted):
     if not os.path.exists(path):
         return 0.0
-    ours, worst = load_file(path), (0.0, "nothing")
+    ours, worst = load_numbers(path), (0.0, "nothing")
     for name, p in wanted.items():
         error = float((ours[name] - p).norm() / p.norm())
         worst = max(worst, (error if error == error else float("inf"), name))
@@ -120,9 +126,12 @@ def main():
     a.add_argument("--reference", required=True)
     a.add_argument("--steps", type=int, default=20)
     a.add_argument("--tolerance", type=float, default=1e-4)
+    a.add_argument("--double", action="store_true")
     args = a.parse_args()
 
-    state = load_file(os.path.join(args.dump, "adapter-000000.safetensors"))
+    if args.double:
+        torch.set_default_dtype(torch.float64)
+    state = load_numbers(os.path.join(args.dump, "adapter-000000.safetensors"))
     unet, resampler, layers = build(args, state)
     dummy = state["dummy_image_tokens"]
     config = yaml.safe_load(open(os.path.join(args.run, "config.yaml")))
@@ -149,7 +158,7 @@ def main():
             break
         total = 0.0
         for file in files:
-            batch = load_file(file)
+            batch = load_numbers(file)
             loss = loss_of(predict(unet, resampler, dummy, batch, alphas_cumprod), batch, alphas_cumprod, v_prediction, gamma)
             if loss.requires_grad:
                 (loss / len(files)).backward()

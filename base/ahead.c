@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/threads.h"
 
 struct ahead {
     ahead_work     *work;
@@ -64,7 +65,7 @@ ahead *ahead_start(int threads, int slots, int64_t first, ahead_work *work, void
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the threads inherit it: signals are the main thread's */
-    while (a->threads < threads && pthread_create(&a->thread[a->threads], NULL, run, a) == 0)
+    while (a->threads < threads && threads_start(&a->thread[a->threads], run, a) == 0)
         a->threads++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return a;

@@ -1,6 +1,7 @@
 #include "base/threads.h"
 
 #include <math.h>
+#include <omp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,20 +14,57 @@
 
 enum { MOST_CPUS = 1 << 16, FILE_LIMIT = 1 << 16 };
 
-static int affinity(void)
+/* The CPUs of this process, *size bytes, to be freed by CPU_FREE; NULL when the kernel does not say. */
+static cpu_set_t *affinity(size_t *size)
 {
     for (size_t cpus = 1024; cpus <= MOST_CPUS; cpus *= 2) { /* the kernel refuses a mask smaller than its own */
         cpu_set_t *set = CPU_ALLOC(cpus);
         if (!set)
             break;
-        size_t size = CPU_ALLOC_SIZE(cpus);
-        int count = sched_getaffinity(0, size, set) == 0 ? CPU_COUNT_S(size, set) : 0;
-        CPU_FREE(set);
-        if (count > 0)
-            return count;
+        *size = CPU_ALLOC_SIZE(cpus);
+        if (sched_getaffinity(0, *size, set) != 0 || CPU_COUNT_S(*size, set) == 0) {
+            CPU_FREE(set);
+            continue;
+        }
+        for (int place = 0; place < omp_get_num_places(); place++) {
+            int count = omp_get_place_num_procs(place);
+            int *cpu = heap_get((size_t)(count + 1) * sizeof *cpu);
+            omp_get_place_proc_ids(place, cpu);
+            for (int i = 0; i < count; i++)
+                if (cpu[i] >= 0)
+                    CPU_SET_S((size_t)cpu[i], *size, set);
+            free(cpu);
+        }
+        return set;
     }
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return NULL;
+}
+
+static int count_cpus(void)
+{
+    size_t size;
+    cpu_set_t *set = affinity(&size);
+    int count = set ? CPU_COUNT_S(size, set) : 0;
+    long online = count > 0 ? count : sysconf(_SC_NPROCESSORS_ONLN);
+    CPU_FREE(set);
     return online > 0 && online < MOST_CPUS ? (int)online : 1;
+}
+
+int threads_start(pthread_t *out, void *(*run)(void *), void *user)
+{
+    size_t size;
+    pthread_attr_t how;
+    int code = pthread_attr_init(&how);
+    if (code)
+        return code;
+    cpu_set_t *set = omp_get_num_places() > 0 ? affinity(&size) : NULL;
+    if (set)
+        code = pthread_attr_setaffinity_np(&how, size, set);
+    if (!code)
+        code = pthread_create(out, &how, run, user);
+    CPU_FREE(set);
+    pthread_attr_destroy(&how);
+    return code;
 }
 
 /* Two numbers of one file ("50000 100000") or one; how many were read. "max" is no number. */
@@ -113,7 +151,7 @@ double threads_quota(const char *membership, const char *root)
 
 int threads_usable(void)
 {
-    int cpus = affinity();
+    int cpus = count_cpus();
     char *membership = NULL;
     size_t size;
     double quota = 0;

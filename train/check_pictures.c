@@ -111,7 +111,7 @@ static void open_all(looking *l, int threads)
     int wanted = threads > 0 ? threads : threads_usable(), helpers = 0;
     pthread_mutex_init(&l->guard, NULL);
     l->bar = progress_start(l->log, "check", "pictures", 0, (int64_t)l->used);
-    while (helpers < 64 && helpers + 1 < wanted && !pthread_create(&helper[helpers], NULL, open_some, l))
+    while (helpers < 64 && helpers + 1 < wanted && !threads_start(&helper[helpers], open_some, l))
         helpers++;
     open_some(l);
     for (int i = 0; i < helpers; i++)

@@ -12,6 +12,7 @@
 
 #include "base/half.h"
 #include "base/progress.h"
+#include "base/threads.h"
 #include "train/comm.h"
 
 enum { SEGMENT = 1 << 18 }; /* elements of a part on their way at a time: what waits to be added is bounded by it */
@@ -290,7 +291,7 @@ static err start_thread(mpi_comm *m)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&m->thread, NULL, run, m);
+    int code = threads_start(&m->thread, run, m);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code ? err_set(E_DISTRIBUTED, "cannot start the thread that talks to the other ranks: %s", strerror(code)) : OK;
 }

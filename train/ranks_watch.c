@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/progress.h"
+#include "base/threads.h"
 #include "train/ranks_state.h"
 
 enum { MOST_QUEUED = 1 << 14, MOST_TEXT = 4096 };
@@ -353,7 +354,7 @@ err ranks_watch_start(ranks *r)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
-    int code = pthread_create(&r->thread, NULL, watch_thread, r);
+    int code = threads_start(&r->thread, watch_thread, r);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code ? err_set(E_DISTRIBUTED, "no thread to watch the ranks: %s", strerror(code)) : OK;
 }

@@ -5,8 +5,11 @@
 #include <cmocka.h>
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/threads.h"
@@ -78,8 +81,46 @@ static void test_affinity(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-int main(void)
+static void *count_own(void *user)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_quota), cmocka_unit_test(test_affinity)};
+    cpu_set_t set;
+    *(int *)user = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : -1;
+    return NULL;
+}
+
+/* This program once more, with OpenMP pinning its threads: as many CPUs count, and other threads are not pinned. */
+static void test_pinned(void **state)
+{
+    (void)state;
+    char count[16];
+    int  status;
+    snprintf(count, sizeof count, "%d", threads_usable());
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("OMP_PROC_BIND", "true", 1);
+        execl("/proc/self/exe", "test_threads", count, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static int report_pinned(int wanted)
+{
+    pthread_t thread;
+    int       own = 0, other = 0;
+    count_own(&own);
+    if (threads_start(&thread, count_own, &other) != 0 || pthread_join(thread, NULL) != 0)
+        return 2;
+    fprintf(stderr, "pinned: %d usable of %d, main thread on %d, another on %d\n", threads_usable(), wanted, own, other);
+    return threads_usable() != wanted || other < wanted; /* a quota may be less than the CPUs */
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return report_pinned(atoi(argv[1]));
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_quota), cmocka_unit_test(test_affinity),
+                                       cmocka_unit_test(test_pinned)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

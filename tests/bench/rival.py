@@ -12,7 +12,9 @@ random on both sides, their values change no time. Beside the clock's time stand
 busy machine disturbs less. PyTorch runs in inference_mode with channels_last convolutions where that is its best.
 
 train_step runs msd with activation checkpointing, train_step_fast without; PyTorch keeps its activations in both.
-A trainer without a cache encodes in each step: vae_encode, text and, for each subject, vision come on top of train_step.
+cached_step: msd's step on encoder outputs that a cache holds against a trainer's whole step in PyTorch, which encodes picture
+and prompt and both subjects first: the sum of vae_encode, text, twice vision and train_step_fast, timed one after the other
+in each round, because all of them do not fit into the memory of a small machine.
 
 train_step also prints memory: the most that is resident beyond what lies there between steps (weights, optimizer state),
 gradients included on both sides; PyTorch's by the kernel's high-water mark, msd's by its own count of every byte.
@@ -353,6 +355,22 @@ def compare_commands(a):
         row(name, [tuple(1e3 * v for v in x[i]) for x in left], [tuple(1e3 * v for v in x[i]) for x in right])
 
 
+def compare_cached(a):
+    """Whole steps: theirs with encoders in it, ours without."""
+    left, right = [], []
+    for _ in range(a.rounds):
+        whole = [0.0, 0.0]
+        for name, times in (("vae_encode", 1), ("text", 1), ("vision", 2), ("train_step_fast", 1)):
+            part = PARTS[name](a)
+            found = theirs(part, a)
+            whole = [sum(v) for v in zip(whole, (times * found[0], times * found[1]))]
+            del part
+            gc.collect()
+        right.append(whole)
+        left.append(ours(TrainStepFast, a)[:2])
+    row("cached_step", left, right)
+
+
 def row(name, left, right):
     spread = lambda v: f"{statistics.median(v):9.1f} ({min(v):.1f} to {max(v):.1f})"
     for which, clock in enumerate(("wall", "CPU", "MiB")[: min(len(left[0]), len(right[0]))]):
@@ -363,7 +381,7 @@ def row(name, left, right):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("part", nargs="+", choices=[*PARTS, "generate"])
+    p.add_argument("part", nargs="+", choices=[*PARTS, "cached_step", "generate"])
     p.add_argument("--msd", required=True, help="the program")
     p.add_argument("--model", help="what `msd synth half` wrote")
     p.add_argument("--image-encoder")
@@ -382,6 +400,9 @@ def main():
     for name in a.part:
         if name == "generate":
             compare_commands(a)
+            continue
+        if name == "cached_step":
+            compare_cached(a)
             continue
         part = PARTS[name](a)
         left, right = [], []

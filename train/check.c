@@ -9,6 +9,7 @@
 #include "model/clip_vision.h"
 #include "model/unet_config.h"
 #include "model/vae.h"
+#include "train/job_list.h"
 #include "train/sample_view.h"
 
 typedef err parse_config(const json_t *config, const char *where);
@@ -139,20 +140,33 @@ static void count_buckets(check_counts *counts, const manifest *m, const run_con
     }
 }
 
-static void check_dataset(check_counts *counts, problems *p, const run_config *c, const check_look *how)
+/* The samples of a list and their pictures; counts NULL for the one that is only held out. */
+static void check_list(check_counts *counts, problems *p, const run_config *c, const char *key, const char *path,
+                       const check_look *how)
 {
     manifest m;
-    if (!file_exists(c->data.manifest)) { /* the line of RUN.yaml helps more than the path alone */
-        run_config_problem(p, c, E_DATASET, "data.manifest", "%s: no such file", c->data.manifest);
+    if (!file_exists(path)) { /* the line of RUN.yaml helps more than the path alone */
+        run_config_problem(p, c, E_DATASET, key, "%s: %s", path,
+                           folder_exists(path) ? "is a folder; give the file of samples in it" : "no such file");
         return;
     }
-    manifest_load(&m, p, c->data.manifest, c->data.max_subjects);
-    counts->samples = m.count;
-    for (int64_t i = 0; i < m.count; i++)
-        counts->subjects += m.sample[i].subjects;
-    counts->pictures = check_pictures(&counts->of, p, &m, how);
-    count_buckets(counts, &m, c);
+    manifest_load(&m, p, path, c->data.max_subjects);
+    int64_t pictures = check_pictures(counts ? &counts->of : NULL, p, &m, how);
+    if (counts) {
+        counts->samples = m.count;
+        counts->pictures = pictures;
+        for (int64_t i = 0; i < m.count; i++)
+            counts->subjects += m.sample[i].subjects;
+        count_buckets(counts, &m, c);
+    }
     manifest_free(&m);
+}
+
+static void check_jobs(problems *p, const run_config *c)
+{
+    job_list *jobs = heap_get(sizeof *jobs);
+    job_list_load(jobs, p->memory, p, c->output.samples);
+    free(jobs);
 }
 
 void check_run(check_counts *counts, problems *p, const char *path, const char *const *sets, int set_count,
@@ -165,7 +179,11 @@ void check_run(check_counts *counts, problems *p, const char *path, const char *
     if (c) {
         check_model(p, c);
         if (c->data.manifest)
-            check_dataset(counts, p, c, how);
+            check_list(counts, p, c, "data.manifest", c->data.manifest, how);
+        if (c->data.validation)
+            check_list(NULL, p, c, "data.validation", c->data.validation, how);
+        if (c->output.samples)
+            check_jobs(p, c);
     }
     arena_free(&memory);
 }

@@ -1,6 +1,7 @@
 /* `msd check`: everything wrong with a run, found without computing anything: the config, the model folder
- * (components, their config.json, the headers of their weights), the manifest and every picture it names. One kind of
- * mistake does not hide another: what the config still says well enough is checked too. */
+ * (components, their config.json, the headers of their weights), the manifest and every picture it names, the held-out
+ * list likewise, the file of jobs. One kind of mistake does not hide another: what the config still says well enough is
+ * checked too. */
 #ifndef MSD_TRAIN_CHECK_H
 #define MSD_TRAIN_CHECK_H
 

@@ -5,22 +5,18 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "data/fingerprint.h"
 #include "infer/generate.h"
 #include "train/interrupt.h"
+#include "train/job_list.h"
 #include "train/run_reduce.h"
 
-enum { MOST_JOBS = 100 };
-static const size_t JOBS_LIMIT = (size_t)16 << 20;
-
 struct sampling {
-    run   *r;
-    arena  memory;
-    logger log;        /* quiet: the run's own lines are enough */
-    char  *folder;     /* RUN/samples */
-    job    job[MOST_JOBS];
-    int    jobs;
+    run     *r;
+    arena    memory;
+    logger   log;    /* quiet: the run's own lines are enough */
+    char    *folder; /* RUN/samples */
+    job_list jobs;
 };
 
 /* ---- the networks ---- */
@@ -72,57 +68,11 @@ static err open_pipeline(pipeline **out, sampling *s, const char *hash)
 
 /* ---- the jobs ---- */
 
-static err read_line(sampling *s, const char *text, size_t size, int line)
-{
-    const char *path = s->r->config->output.samples;
-    json_t *object = NULL;
-    arena words = {0};
-    const char *where = arena_print(&words, "%s:%d", path, line);
-    err e = json_text_parse(&object, text, size, NULL, JSON_REFUSE_DUPLICATES);
-    if (e != OK)
-        e = err_prefix(err_as(e, E_CONFIG), "%s", where);
-    if (e == OK && s->jobs == MOST_JOBS)
-        e = err_set(E_CONFIG, "%s: more than %d jobs; keep a few that tell you most", where, MOST_JOBS);
-    if (e == OK)
-        e = job_from_json(&s->job[s->jobs], &s->memory, object, where, path);
-    if (e == OK) {
-        e = job_check(&s->job[s->jobs]);
-        if (e == OK)
-            e = job_check_pictures(&s->job[s->jobs]);
-        if (e != OK)
-            e = err_prefix(e, "%s", where);
-        s->jobs++;
-    }
-    json_decref(object);
-    arena_free(&words);
-    return e;
-}
-
-static bool is_blank(const char *text, size_t size)
-{
-    return strspn(text, " \t\r") >= size;
-}
-
 static err read_jobs(sampling *s)
 {
-    char *text = NULL;
-    size_t size = 0;
-    const char *path = s->r->config->output.samples;
-    TRY(err_as(file_read(&text, &size, path, JOBS_LIMIT), E_CONFIG));
-    err e = OK;
-    int line = 1;
-    for (const char *at = text, *end = text + size; at < end && e == OK; line++) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        size_t length = (size_t)((stop ? stop : end) - at);
-        if (!is_blank(at, length))
-            e = read_line(s, at, length, line);
-        at += length + 1;
-    }
-    free(text);
-    if (e == OK && !s->jobs)
-        e = err_set(E_CONFIG,
-                    "%s: no jobs in it; give one JSON object a line, e.g. {\"prompt\": \"a dog\", \"seed\": 1}", path);
-    return e;
+    problems found = {.memory = &s->memory};
+    job_list_load(&s->jobs, &s->memory, &found, s->r->config->output.samples);
+    return problems_report(&found, stderr, 50);
 }
 
 /* Sizes and steps against the model; what will be drawn otherwise than one might think. */
@@ -132,10 +82,10 @@ static err check_jobs(sampling *s)
     pipeline *p = NULL;
     TRY(open_pipeline(&p, s, none));
     err e = OK;
-    for (int i = 0; i < s->jobs && e == OK; i++) {
+    for (int i = 0; i < s->jobs.count && e == OK; i++) {
         if (ranks_rank(s->r->ranks) == 0)
-            job_warn(&s->job[i], s->r->log);
-        e = pipeline_complete(p, &s->job[i]);
+            job_warn(&s->jobs.item[i], s->r->log);
+        e = pipeline_complete(p, &s->jobs.item[i]);
         if (e != OK)
             e = err_prefix(e, "%s: job %d", s->r->config->output.samples, i + 1);
     }
@@ -182,7 +132,7 @@ static const char *stem_of(arena *words, const sampling *s, int i)
 
 static void tell(arena *words, const sampling *s, int i, sampling_told told, void *user)
 {
-    const char *path = arena_print(words, s->job[i].batch_count > 1 ? "%s_0.png" : "%s.png", stem_of(words, s, i));
+    const char *path = arena_print(words, s->jobs.item[i].batch_count > 1 ? "%s_0.png" : "%s.png", stem_of(words, s, i));
     if (told && file_exists(path))
         told(user, i, path);
 }
@@ -190,7 +140,7 @@ static void tell(arena *words, const sampling *s, int i, sampling_told told, voi
 static err draw_job(sampling *s, pipeline *p, int i, sampling_told told, void *user)
 {
     arena words = {0};
-    job j = s->job[i];
+    job j = s->jobs.item[i];
     ranks_phase(s->r->ranks, PHASE_SAMPLES, s->r->step);
     j.output = arena_print(&words, "%s.png", stem_of(&words, s, i));
     err e = generate_pictures(p, &j, &s->log);
@@ -206,12 +156,12 @@ static err draw_own(sampling *s, sampling_told told, void *user)
     char hash[65];
     pipeline *p = NULL;
     int first = ranks_rank(s->r->ranks), step = ranks_count(s->r->ranks);
-    if (first >= s->jobs)
+    if (first >= s->jobs.count)
         return OK;
     TRY(hash_adapter(hash, s->r));
     TRY(open_pipeline(&p, s, hash));
     err e = OK;
-    for (int i = first; i < s->jobs && e == OK && interrupt_seen() == OK; i += step)
+    for (int i = first; i < s->jobs.count && e == OK && interrupt_seen() == OK; i += step)
         e = draw_job(s, p, i, told, user);
     pipeline_close(p);
     return e;
@@ -223,7 +173,7 @@ static err draw_all(sampling *s, sampling_told told, void *user)
     err e = draw_own(s, told, user);
     const char *message = arena_copy_string(&words, e == OK ? "" : err_message());
     err together = ranks_barrier(s->r->ranks); /* also after a failure: the others wait there */
-    for (int i = 0; i < s->jobs && s->r->ranks && ranks_rank(s->r->ranks) == 0; i++)
+    for (int i = 0; i < s->jobs.count && s->r->ranks && ranks_rank(s->r->ranks) == 0; i++)
         tell(&words, s, i, told, user);
     e = e == OK ? together : err_set(e, "%s", message);
     arena_free(&words);

@@ -116,8 +116,21 @@ jobs '{"prompt": "x", "width": 63}'
 refused 2 "multiples" $bad
 jobs '{"prompt": "x", "subjects": [{"image": "none.png", "phrase": "x"}]}'
 refused 3 "none.png" $bad
+checked() { # CODE TEXT SETTINGS: msd check says it too
+  local code=0
+  "$msd" check run.yaml --quiet "${@:3}" 2>said || code=$?
+  [ $code -eq "$1" ] && grep -q -- "$2" said || fail "check ${*:3}: exit $code: $(cat said)"
+}
+checked 3 'bad.jsonl:1.*none.png' $bad
+printf '%s\n' '{"prompt": "x", "stepz": 3}' '{"prompt": "x", "steps": 0}' >bad.jsonl
+checked 2 'bad.jsonl:1.*did you mean' $bad
+checked 2 'bad.jsonl:2.*steps' $bad
+refused 2 'bad.jsonl:2.*steps' $bad
+"$msd" check run.yaml --quiet $watched || fail "check $watched"
 printf '{"image": "none.png", "text": "x", "subjects": [], "box_units": "pixel"}\n' >held/bad.jsonl
 refused 3 'none.png' --set data.validation=held/bad.jsonl
+checked 3 'held/bad.jsonl:1.*none.png' --set data.validation=held/bad.jsonl
+checked 3 'is a folder' --set data.manifest=held
 refused 3 'none of its samples' --set data.validation=held/bad.jsonl --set data.bad_samples=skip
 cat held/data.jsonl >>held/bad.jsonl
 train skipped $watched --set data.validation=held/bad.jsonl --set data.bad_samples=skip 2>said

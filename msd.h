@@ -143,6 +143,7 @@ typedef struct msd_benchmark_options {
     const char *what;                         /* "train", "generate", "ops", or a part: "unet", "vae", "conv" ... */
     const char *model, *image_encoder, *random; /* model or random ("sdxl", "half", "tiny"), not both */
     int64_t     repeats, size;
+    int64_t     batch;                        /* pictures of the training step */
     bool        activation_checkpointing;     /* of the training step */
 } msd_benchmark_options;
 msd_benchmark_options msd_benchmark_defaults(void);

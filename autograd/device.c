@@ -2,6 +2,11 @@
 
 #include <string.h>
 
+err device_finish(device *d)
+{
+    return d->finish ? d->finish(d) : OK;
+}
+
 void device_close(device *d)
 {
     if (d)

@@ -150,6 +150,8 @@ struct device {
     const primitives *dry;
     int               threads;
     bool              dataless; /* only shapes: filling its tensors is of no use */
+    /* Waits for all that was asked of the device and has its errors; NULL: nothing is ever under way. See device_finish. */
+    err             (*finish)(device *d);
     void            (*close)(device *d);
     void             *state; /* the folder's own */
 };
@@ -168,6 +170,8 @@ int  device_cuda_cards(void); /* that this process sees, of whatever kind; 0 whe
 bool device_has_cuda(void); /* built in, and a card is there that device_open_cuda takes */
 /* One line for people: card, driver and library versions, or what is missing. */
 void device_describe_cuda(char *text, size_t bytes);
+/* Returns when all that was asked of it is done: for clocks. E_DEVICE: what went wrong until now. */
+err  device_finish(device *d);
 void device_close(device *d); /* NULL is fine */
 
 #endif

@@ -26,10 +26,12 @@ static bool same_row(const profile_row *a, const profile_row *b)
            !memcmp(a->dim, b->dim, sizeof a->dim);
 }
 
-static void note(profile *p, const char *primitive, const tensor *a, const tensor *b, double operations, double start)
+static err note(profile *p, err status, const char *primitive, const tensor *a, const tensor *b, double operations, double start)
 {
     profile_row r = {.primitive = primitive};
-    double      seconds = clock_seconds() - start;
+    if (status == OK)
+        status = device_finish(p->inner);
+    double seconds = clock_seconds() - start;
     shape_into(&r, 0, a);
     shape_into(&r, 1, b);
     int at = 0;
@@ -45,6 +47,7 @@ static void note(profile *p, const char *primitive, const tensor *a, const tenso
     p->row[at].calls++;
     p->row[at].seconds += seconds;
     p->row[at].operations += operations;
+    return status;
 }
 
 static double count(const tensor *t)
@@ -65,8 +68,7 @@ static double attention_operations(const tensor *q, const tensor *k, double prod
         profile *p = d->state;                              \
         double   start = clock_seconds();                   \
         err      status = p->inner->p->name call;           \
-        note(p, #name, a, b, operations, start);            \
-        return status;                                      \
+        return note(p, status, #name, a, b, operations, start); \
     }
 
 TIMED(upload, (device *d, tensor *y, const void *host, dtype type), (p->inner, y, host, type), y, NULL, 0.0)
@@ -172,6 +174,7 @@ err profile_open(profile **out, device *dev)
     p->face.p = &timed_primitives;
     p->face.state = p;
     p->face.dry = NULL; /* those know another state */
+    p->face.finish = NULL; /* each call is waited for */
     *out = p;
     return OK;
 }

@@ -18,6 +18,7 @@ static const argument arguments[] = {
     {"--image-encoder", 0, ARG_TEXT, AT(image_encoder), "DIR", false, "the image encoder's folder (default: MODEL/image_encoder)"},
     {"--random", 0, ARG_TEXT, AT(random), "SIZE", false, "instead of --model: random weights of sdxl, half or tiny"},
     {"--size", 0, ARG_WHOLE, AT(size), "N", false, "side of the picture in pixels (default 512)"},
+    {"--batch", 'b', ARG_WHOLE, AT(batch), "N", false, "pictures of the training step (default 1)"},
     {"--repeats", 'r', ARG_WHOLE, AT(repeats), "N", false, "measured runs of each part (default 5)"},
     {"--activation-checkpointing", 0, ARG_FLAG, AT(activation_checkpointing), NULL, false,
      "the training step computes blocks again in backward: less memory, more time"},

@@ -1,15 +1,22 @@
-# The CUDA device: autograd/cuda/ where there is a toolkit, else autograd/cuda_absent.c.
+# The CUDA device: autograd/cuda/ where there is a toolkit, else autograd/cuda_absent.c, which says what was not found.
 #
+# MSD_CUDA=AUTO takes it where it is, ON insists, OFF leaves it away. nvcc is looked for in the PATH, in CUDACXX and in
+# /usr/local/cuda, or given as CMAKE_CUDA_COMPILER; its libraries beside it, or where CUDAToolkit_ROOT and CUDNN_ROOT say.
 # MSD_CUDA=HOST runs the same files on the implementation of the CUDA libraries in tests/cuda_host/, for tests: that
 # folder's CMakeLists.txt makes the target cuda_libraries. Otherwise cuda_libraries is the toolkit.
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/autograd/cuda/*.c)
 file(GLOB cuda_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/autograd/cuda/*.cu)
 set(cuda_found OFF)
+set(cuda_lacks "")
+include(CheckLanguage)
 
 # Sets cuda_found, or cuda_lacks to what is not there.
 macro(find_cuda_toolkit)
-  find_program(NVCC NAMES nvcc HINTS ${CUDAToolkit_ROOT}/bin ENV CUDACXX)
+  if(NOT CMAKE_CUDA_COMPILER AND DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER $ENV{CUDACXX})
+  endif()
+  find_program(NVCC NAMES nvcc HINTS ${CUDAToolkit_ROOT}/bin PATHS /usr/local/cuda/bin)
   find_package(CUDAToolkit 12.4 QUIET)
   find_path(CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDNN_ROOT}/include)
   find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDNN_ROOT}/lib)
@@ -26,9 +33,18 @@ macro(find_cuda_toolkit)
   if(NOT CUDNN_INCLUDE OR NOT CUDNN_LIBRARY)
     list(APPEND cuda_lacks "cuDNN 9")
   endif()
+  # A compiler that is there and does not work, with this host compiler say, is no reason to build nothing.
+  if(NOT cuda_lacks AND MSD_CUDA STREQUAL "AUTO" AND NOT CMAKE_CUDA_COMPILER)
+    set(ENV{CUDACXX} ${NVCC})
+    check_language(CUDA)
+    if(NOT CMAKE_CUDA_COMPILER)
+      list(APPEND cuda_lacks "an nvcc that works (${NVCC} does not)")
+    endif()
+  endif()
   if(NOT cuda_lacks)
     set(cuda_found ON)
   endif()
+  string(JOIN ", " cuda_lacks ${cuda_lacks})
 endmacro()
 
 if(MSD_CUDA STREQUAL "HOST")
@@ -50,7 +66,6 @@ elseif(NOT MSD_CUDA STREQUAL "OFF")
     target_include_directories(cuda_libraries SYSTEM INTERFACE ${CUDNN_INCLUDE})
     target_link_libraries(cuda_libraries INTERFACE CUDA::cudart CUDA::cublasLt ${CUDNN_LIBRARY})
   elseif(MSD_CUDA STREQUAL "ON")
-    string(JOIN ", " cuda_lacks ${cuda_lacks})
     message(FATAL_ERROR "MSD_CUDA=ON: not found: ${cuda_lacks}; scripts/setup-cuda.sh DIR gets them, then "
                         "-DCMAKE_CUDA_COMPILER=DIR/bin/nvcc -DCUDAToolkit_ROOT=DIR -DCUDNN_ROOT=DIR")
   endif()
@@ -72,6 +87,13 @@ macro(msd_attach_cuda target)
     target_link_libraries(${target} PUBLIC msd_kernels)
   else()
     target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/autograd/cuda_absent.c)
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/autograd/cuda_absent.c PROPERTIES COMPILE_DEFINITIONS
+                                "MSD_CUDA_LACKS=\"${cuda_lacks}\"")
   endif()
 endmacro()
-message(STATUS "CUDA device: ${cuda_found} (MSD_CUDA=${MSD_CUDA})")
+if(cuda_lacks)
+  message(STATUS "CUDA device: OFF (MSD_CUDA=${MSD_CUDA}): not found: ${cuda_lacks}; scripts/setup-cuda.sh DIR gets them, then "
+                 "-DCMAKE_CUDA_COMPILER=DIR/bin/nvcc")
+else()
+  message(STATUS "CUDA device: ${cuda_found} (MSD_CUDA=${MSD_CUDA})")
+endif()

@@ -10,7 +10,8 @@
 #include "base/progress.h"
 #include "data/counter.h"
 
-enum { SLOWEST = 10, MAX_REPEATS = 1000, RATE_RUNS = 3 };
+enum { SLOWEST = 10, MAX_REPEATS = 1000, MAX_BATCH = 256, RATE_RUNS = 3, PRODUCT = 2048, LARGEST_PRODUCT = 8192 };
+static const double LONG_ENOUGH = 0.02; /* seconds of a product that says how fast a device is */
 
 typedef struct measurement {
     double  median, low, high; /* seconds */
@@ -89,27 +90,46 @@ static double cpu_seconds(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-err benchmark_matrix_rate(double *out, device *dev)
+/* Operations a second of a product of n x n matrices, the best of a few; *seconds: of that one. */
+static err product_rate(double *out, double *seconds, device *dev, int64_t n, dtype type)
 {
-    benchmark b = {.dev = dev};
-    tensor   *y = NULL;
-    err       e;
-    int64_t   n = 2048, dim[2] = {n, n};
-    *out = 0.0;
-    TRY_GOTO(e, benchmark_input(&b, "a", 2, dim), done);
-    TRY_GOTO(e, benchmark_input(&b, "b", 2, dim), done);
-    TRY_GOTO(e, tensor_new(&y, &b.memory, dev, LIFE_STATE, "y", DT_F32, 2, dim), done);
-    for (int i = 0; i <= RATE_RUNS; i++) {
-        double start = clock_seconds();
-        TRY_GOTO(e, dev->p->linear(dev, y, b.input[0], b.input[1], NULL, NULL), done);
-        double rate = 2.0 * (double)(n * n * n) / (clock_seconds() - start);
-        if (i && rate > *out)
-            *out = rate;
+    arena   memory = {0};
+    tensor *t[3] = {NULL};
+    float  *value = ARENA_ARRAY(&memory, float, n * n);
+    err     e = OK;
+    counter_uniform(value, "product", 0, n * n);
+    for (int i = 0; i < 3 && e == OK; i++) {
+        e = tensor_new(&t[i], &memory, dev, LIFE_STATE, "product", type, 2, (int64_t[]){n, n});
+        if (e == OK && i < 2)
+            e = tensor_upload(t[i], value, DT_F32);
     }
+    *seconds = 1e30;
+    for (int i = 0; i <= RATE_RUNS && e == OK; i++) {
+        double start = clock_seconds();
+        TRY_GOTO(e, dev->p->linear(dev, t[2], t[0], t[1], NULL, NULL), done);
+        TRY_GOTO(e, device_finish(dev), done);
+        double took = clock_seconds() - start;
+        if (i && took < *seconds)
+            *seconds = took;
+    }
+    *out = 2.0 * (double)(n * n * n) / *seconds;
 done:
-    tensor_release(y);
-    benchmark_close(&b);
+    for (int i = 0; i < 3; i++)
+        tensor_release(t[i]);
+    arena_free(&memory);
     return e;
+}
+
+err benchmark_matrix_rate(double *out, device *dev, dtype type)
+{
+    double seconds;
+    if (!dev->finish)
+        return product_rate(out, &seconds, dev, PRODUCT, DT_F32);
+    int64_t n = PRODUCT / 8;
+    TRY(product_rate(out, &seconds, dev, n, type));
+    while (seconds < LONG_ENOUGH && n < LARGEST_PRODUCT)
+        TRY(product_rate(out, &seconds, dev, n *= 2, type));
+    return OK;
 }
 
 typedef struct planned_part {
@@ -126,7 +146,8 @@ static err run_part(ag *g, void *user)
 /* In planned memory, as runs do. */
 static err run_once(planned *p, benchmark *b, const benchmark_part *part)
 {
-    return planned_run(p, NULL, 0, run_part, &(planned_part){b, part});
+    TRY(planned_run(p, NULL, 0, run_part, &(planned_part){b, part}));
+    return device_finish(b->dev);
 }
 
 static err run_repeats(measurement *m, planned *p, benchmark *b, const benchmark_part *part)
@@ -189,12 +210,12 @@ static err measure(measurement *m, benchmark *b, const benchmark_part *part)
     planned *p = NULL;
     double   after = 0.0;
     TRY(part->open(b));
-    TRY(benchmark_matrix_rate(&m->rate, b->dev));
+    TRY(benchmark_matrix_rate(&m->rate, b->dev, b->options->type));
     TRY(planned_open(&p, b->dev));
     err e = measure_runs(m, p, b, part);
     planned_close(p);
     TRY(e);
-    TRY(benchmark_matrix_rate(&after, b->dev));
+    TRY(benchmark_matrix_rate(&after, b->dev, b->options->type));
     if (after > m->rate)
         m->rate = after;
     return run_profiled(m, b, part);
@@ -292,6 +313,8 @@ static err check_options(const benchmark_options *o)
         return err_set(E_USAGE, "benchmark %s: give either --model DIR or --random sdxl|half|tiny", o->what);
     if (o->repeats < 1 || o->repeats > MAX_REPEATS)
         return err_set(E_USAGE, "--repeats %" PRId64 ": expected 1 to %d", o->repeats, MAX_REPEATS);
+    if (o->batch < 1 || o->batch > MAX_BATCH)
+        return err_set(E_USAGE, "--batch %" PRId64 ": expected 1 to %d", o->batch, MAX_BATCH);
     if (o->size < 64 || o->size > 4096 || o->size % 64)
         return err_set(E_USAGE, "--size %" PRId64 ": expected a multiple of 64 from 64 to 4096", o->size);
     return OK;

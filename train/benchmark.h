@@ -21,6 +21,7 @@ typedef struct benchmark_options {
     const char *image_encoder; /* folder, or NULL: model/image_encoder */
     const char *random;        /* "tiny", "half", "sdxl" */
     int64_t     repeats, size; /* size: of the picture's side in pixels */
+    int64_t     batch;         /* pictures of the training step */
     const char *device;        /* its name for device_open; `msd plan` has none */
     int         threads;
     bool        json;
@@ -74,7 +75,7 @@ err benchmark_copy_adapter(benchmark *b, parameters *list);
 err benchmark_input(benchmark *b, const char *name, int ndim, const int64_t *dim);
 /* Releases all that the open part has; for after its runs, and for after an open that failed. */
 void benchmark_close(benchmark *b);
-/* Operations a second of a product of 2048 x 2048 matrices: the best of a few. */
-err benchmark_matrix_rate(double *out, device *dev);
+/* Operations a second of a large product: in f32, 2048 x 2048, on the CPU; in `type` and larger where that is over too soon. */
+err benchmark_matrix_rate(double *out, device *dev, dtype type);
 
 #endif

@@ -182,23 +182,25 @@ static float *numbers(benchmark *b, const char *name, int64_t count)
 static void fill_batch(benchmark *b)
 {
     const unet_config *c = &b->unet.config;
-    int64_t            side = b->options->size / 8, L = 257, D = 1664;
+    int64_t            side = b->options->size / 8, L = 257, D = 1664, B = b->options->batch;
     batch *t = &b->batch;
-    *t = (batch){.B = 1, .S = SUBJECTS, .h = side, .w = side, .C = c->in_channels, .T = TOKENS, .X = c->text_width,
+    *t = (batch){.B = B, .S = SUBJECTS, .h = side, .w = side, .C = c->in_channels, .T = TOKENS, .X = c->text_width,
                  .P = c->pooled_width, .L = L, .D = D, .E = PHRASE_WIDTH};
-    t->latents = numbers(b, "latents", side * side * t->C);
-    t->noise = numbers(b, "noise", side * side * t->C);
-    t->text = numbers(b, "text", TOKENS * t->X);
-    t->pooled = numbers(b, "pooled", t->P);
-    t->time_ids = numbers(b, "time_ids", 6);
-    t->image_hidden = numbers(b, "image_hidden", SUBJECTS * L * D);
-    t->phrases = numbers(b, "phrases", SUBJECTS * t->E);
-    t->boxes = ARENA_ARRAY(&b->memory, float, SUBJECTS * 4);
-    memcpy(t->boxes, boxes, sizeof boxes);
-    t->timesteps = ARENA_ARRAY(&b->memory, float, 1);
-    t->timesteps[0] = 500.0f;
-    t->drop_grounding = ARENA_ARRAY(&b->memory, int32_t, 1);
-    t->drop_grounding[0] = 0;
+    t->latents = numbers(b, "latents", B * side * side * t->C);
+    t->noise = numbers(b, "noise", B * side * side * t->C);
+    t->text = numbers(b, "text", B * TOKENS * t->X);
+    t->pooled = numbers(b, "pooled", B * t->P);
+    t->time_ids = numbers(b, "time_ids", B * 6);
+    t->image_hidden = numbers(b, "image_hidden", B * SUBJECTS * L * D);
+    t->phrases = numbers(b, "phrases", B * SUBJECTS * t->E);
+    t->boxes = ARENA_ARRAY(&b->memory, float, B * SUBJECTS * 4);
+    t->timesteps = ARENA_ARRAY(&b->memory, float, B);
+    t->drop_grounding = ARENA_ARRAY(&b->memory, int32_t, B);
+    for (int64_t i = 0; i < B; i++) {
+        memcpy(t->boxes + i * SUBJECTS * 4, boxes, sizeof boxes);
+        t->timesteps[i] = 500.0f;
+        t->drop_grounding[i] = 0;
+    }
 }
 
 static err open_train(benchmark *b)

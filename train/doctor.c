@@ -19,29 +19,31 @@
     X(free_memory, "memory available") X(onednn, "oneDNN") X(png, "libpng") X(jansson, "jansson")      \
     X(devices, "devices") X(cuda, "CUDA") X(mpi, "MPI") X(nccl, "NCCL")
 
+enum { ITEM = 400 }; /* the longest says what is missing and how to get it */
+
 typedef struct report {
-#define X(key, label) char key[160];
+#define X(key, label) char key[ITEM];
     DOCTOR_ITEMS(X)
 #undef X
 } report;
 
-static void cpu_name(char out[160])
+static void cpu_name(char out[ITEM])
 {
     FILE *f = fopen("/proc/cpuinfo", "r");
     char text[512];
-    snprintf(out, 160, "unknown");
+    snprintf(out, ITEM, "unknown");
     while (f && fgets(text, sizeof text, f)) {
         const char *colon = strchr(text, ':');
         if (strncmp(text, "model name", 10) || !colon)
             continue;
-        snprintf(out, 160, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        snprintf(out, ITEM, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
         break;
     }
     if (f)
         fclose(f);
 }
 
-static void cpu_features(char out[160])
+static void cpu_features(char out[ITEM])
 {
     out[0] = 0;
 #if defined(__x86_64__)
@@ -50,10 +52,10 @@ static void cpu_features(char out[160])
                        __builtin_cpu_supports("avx512bf16")};
     for (int i = 0; i < 3; i++)
         if (has[i])
-            snprintf(out + strlen(out), 160 - strlen(out), "%s%s", out[0] ? ", " : "", names[i]);
+            snprintf(out + strlen(out), ITEM - strlen(out), "%s%s", out[0] ? ", " : "", names[i]);
 #endif
     if (!out[0])
-        snprintf(out, 160, "none that matter here: it will be slow");
+        snprintf(out, ITEM, "none that matter here: it will be slow");
 }
 
 static void memory_sizes(report *r)

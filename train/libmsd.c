@@ -273,7 +273,7 @@ int msd_probe(const msd_probe_options *o)
 
 msd_benchmark_options msd_benchmark_defaults(void)
 {
-    return (msd_benchmark_options){.repeats = 5, .size = 512};
+    return (msd_benchmark_options){.repeats = 5, .size = 512, .batch = 1};
 }
 
 int msd_benchmark(const msd_benchmark_options *o, FILE *out)
@@ -282,7 +282,7 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
     if (e != OK)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                           .repeats = o->repeats, .size = o->size, .device = libmsd_device(&o->run),
+                           .repeats = o->repeats, .size = o->size, .batch = o->batch, .device = libmsd_device(&o->run),
                            .threads = (int)o->run.threads, .json = o->run.json,
                            .type = libmsd_type(&o->run), .recompute = o->activation_checkpointing};
     return libmsd_status(benchmark_run(&b, out));

@@ -121,7 +121,7 @@ static err default_side(int64_t *out, const plan_options *o)
 static err check_options(benchmark_options *made, const plan_options *o)
 {
     *made = (benchmark_options){.model = o->model, .image_encoder = o->image_encoder, .random = o->random,
-                                .size = o->size, .threads = o->threads, .json = o->json, .type = o->type};
+                                .size = o->size, .batch = 1, .threads = o->threads, .json = o->json, .type = o->type};
     if ((o->config != NULL) + (o->model != NULL) + (o->random != NULL) != 1)
         return err_set(E_USAGE, "plan: give RUN.yaml, --model DIR or --random sdxl|half|tiny, one of them");
     if (o->config && (o->size || o->image_encoder))
@@ -269,7 +269,7 @@ static err plan_parts(planning *p)
         return plan_parts_like(p, NULL);
     }
     TRY(device_open_cpu(&cpu, p->made.threads));
-    err e = benchmark_matrix_rate(&p->rate, cpu);
+    err e = benchmark_matrix_rate(&p->rate, cpu, DT_F32);
     if (e == OK)
         e = plan_parts_like(p, cpu);
     device_close(cpu);

@@ -68,6 +68,12 @@ const primitives cuda_dry = {
     .multi_subject_attention_backward = cuda_multi_subject_attention_backward,
 };
 
+static err finish_cuda(device *d)
+{
+    CUDA_TRY(cudaStreamSynchronize(cuda_stream_of(d)));
+    return OK;
+}
+
 /* ---- closing ---- */
 
 static void close_algorithm(void *value)
@@ -205,7 +211,7 @@ err device_open_cuda(device **out, int index)
     *s = (cuda_state){.index = index};
     device *d = heap_get(sizeof *d);
     *d = (device){.kind = "cuda", .p = &cuda_primitives, .dry = &cuda_dry, .memory = cuda_allocator_new(index),
-                  .threads = 1, .close = close_cuda, .state = s};
+                  .threads = 1, .finish = finish_cuda, .close = close_cuda, .state = s};
     err e = make_handles(s);
     if (e == OK)
         e = make_buffers(s);

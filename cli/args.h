@@ -39,7 +39,7 @@ int command_run(const command *c, int argc, char **argv);
 
 /* The arguments that most commands share, for a struct whose member `run` is an msd_run. */
 #define RUN_ARGUMENTS(type)                                                                                     \
-    {"--device", 0, ARG_TEXT, offsetof(type, run.device), "KIND", false, "auto or cpu (default auto)"},         \
+    {"--device", 0, ARG_TEXT, offsetof(type, run.device), "KIND", false, "auto, cpu or cuda (default auto)"}, \
     {"--dtype", 0, ARG_TEXT, offsetof(type, run.dtype), "TYPE", false, "auto, f32 or bf16 (default auto: f32 on cpu)"}, \
     {"--threads", 0, ARG_WHOLE, offsetof(type, run.threads), "N", false, "CPU threads (default: all this process may use)"}, \
     {"--quiet", 'q', ARG_FLAG, offsetof(type, run.quiet), NULL, false, "no progress and no information lines"}

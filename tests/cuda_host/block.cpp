@@ -29,7 +29,7 @@ struct thread_state {
 struct scheduler {
     const kernel_call        *call = nullptr;
     std::vector<thread_state> threads;
-    std::vector<unsigned>     order, ready;
+    std::vector<unsigned>     order, ready, met; /* met: of each warp, lanes that wait for others of it */
     std::vector<fiber *>      stacks, idle; /* all; those of no thread */
     fiber                     main;
     fiber                    *now = nullptr;
@@ -205,6 +205,10 @@ void warp_meet(warp_operation operation, unsigned mask, void *operand, void (*ac
     warp[me - first].operation = operation;
     warp[me - first].mask = mask;
     warp[me - first].operand = operand;
+    if (++s.met[me / 32] < (unsigned)__builtin_popcount(mask)) { /* who meets whom is looked at when all can have come */
+        hand_over();
+        return;
+    }
     void    *operands[32] = {};
     unsigned came = 0;
     for (unsigned l = 0; l < lanes; l++) {
@@ -222,6 +226,7 @@ void warp_meet(warp_operation operation, unsigned mask, void *operand, void (*ac
     if (came == mask) {
         if (act)
             act(operands, mask);
+        s.met[me / 32] -= (unsigned)__builtin_popcount(mask);
         for (unsigned l = 0; l < lanes; l++)
             if (mask >> l & 1)
                 wake(first + l);
@@ -268,6 +273,7 @@ std::string run_block(const kernel_call &call, uint3 index, uint64_t seed)
         s.order[i] = s.order[j];
         s.order[j] = i;
     }
+    s.met.assign((s.size + 31) / 32, 0);
     s.next = s.done = s.at_barrier = 0;
     s.ready.clear();
     s.wrong.clear();

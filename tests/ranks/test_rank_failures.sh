@@ -3,6 +3,7 @@
 # behind, and the last checkpoint is good.
 #   test_rank_failures.sh MSD MSD_STRIKES TMP
 # REPEATS=n: so many times over, with the strike at another moment and another rank each time, from turn FIRST (1) on.
+# STRIKES="killed stopped", or one of them: those in each phase, instead of a kill in each and a stop in one of them.
 set -eu
 msd=$1
 strikes=$2
@@ -24,6 +25,7 @@ command -v mpirun >/dev/null || { echo "skip: no mpirun"; exit 77; }
 "$msd" demo-data data --count 6 --quiet
 head -n 4 data/data.jsonl >data/fewer.jsonl
 cat >run.yaml <<YAML
+device: {kind: cpu}
 model: {base: tiny, image_encoder: tiny/image_encoder}
 adapter: {dim: 64, depth: 1, heads: 1, queries: 4}
 data: {manifest: data/data.jsonl, validation: data/fewer.jsonl, resolution: 64}
@@ -116,8 +118,10 @@ for turn in $(seq "$first" $((first + repeats - 1))); do
       delay=$(((turn * 13 + i * 5) % 25))
       in=""
     fi
-    strike "${phases[i]} killed" $count $rank "${number[i]}" $step $KILL $delay "rank $rank (.*) died in$in"
-    if [ $((turn % 5)) -eq $i ]; then
+    if [[ ${STRIKES:-killed} = *killed* ]]; then
+      strike "${phases[i]} killed" $count $rank "${number[i]}" $step $KILL $delay "rank $rank (.*) died in$in"
+    fi
+    if [[ ${STRIKES:-} = *stopped* ]] || { [ -z "${STRIKES:-}" ] && [ $((turn % 5)) -eq $i ]; }; then
       strike "${phases[i]} stopped" $count $rank "${number[i]}" $step $STOP $delay "rank $rank (.*) hangs.* it was in$in"
     fi
   done

@@ -25,6 +25,7 @@ cat >jobs.jsonl <<'JOBS'
 {"prompt": "a cat", "seed": 2, "width": 64, "height": 64, "steps": 1}
 JOBS
 cat >run.yaml <<'YAML'
+device: {kind: cpu}
 model: {base: tiny, image_encoder: tiny/image_encoder}
 adapter: {dim: 64, depth: 1, heads: 1, queries: 4}
 data: {manifest: data/data.jsonl, resolution: 64, cache: cache}

@@ -17,6 +17,9 @@ typedef struct entry {
 struct planned {
     device *dev, *meta;
     device  face;       /* dev, whose memory is the plan of the step that runs */
+    device  direct;     /* the same for calls that face's were noted for */
+    replays *replays;   /* NULL: dev keeps no calls */
+    bool    graphs;
     ag     *graph, *dry;
     entry  *first;
     void   *block;
@@ -30,8 +33,10 @@ err planned_open(planned **out, device *dev)
     *out = NULL;
     TRY(device_open_meta(&meta, dev));
     planned *p = heap_get(sizeof *p);
-    *p = (planned){.dev = dev, .meta = meta, .face = *dev, .dry = ag_new(meta)};
+    *p = (planned){.dev = dev, .meta = meta, .face = *dev, .direct = *dev, .graphs = true, .dry = ag_new(meta)};
     p->graph = ag_new(&p->face);
+    if (dev->capture && !dev->dataless)
+        p->replays = replays_new(&p->direct);
     *out = p;
     return OK;
 }
@@ -48,6 +53,7 @@ void planned_close(planned *p)
 {
     if (!p)
         return;
+    replays_free(p->replays);
     ag_free(p->graph);
     ag_free(p->dry);
     give_block(p);
@@ -122,7 +128,17 @@ static err run_step(planned *p, planned_step step, void *user)
     return result;
 }
 
-err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+static err run_noted(planned *p, planned_step step, void *user)
+{
+    replays_begin(p->replays, &p->face);
+    err result = run_step(p, step, user);
+    if (result == OK)
+        return replays_do(p->replays, &p->face);
+    replays_abandon(p->replays, &p->face);
+    return result;
+}
+
+static err run(planned *p, const int64_t *key, int keys, planned_step step, void *user, bool noted)
 {
     entry     *e;
     allocator *memory;
@@ -131,12 +147,34 @@ err planned_run(planned *p, const int64_t *key, int keys, planned_step step, voi
     TRY(entry_of(&e, p, key, keys, step, user));
     TRY(take_block(p, e->plan.peak));
     planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
-    p->face.memory = memory;
-    err result = run_step(p, step, user);
-    p->face.memory = p->dev->memory;
+    p->face.memory = p->direct.memory = memory;
+    err result = noted ? run_noted(p, step, user) : run_step(p, step, user);
+    p->face.memory = p->direct.memory = p->dev->memory;
     p->strays += planned_allocator_strays(memory);
     planned_allocator_close(memory);
     return result;
+}
+
+err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    return run(p, key, keys, step, user, false);
+}
+
+err planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user)
+{
+    return run(p, key, keys, step, user, p->replays && p->graphs);
+}
+
+void planned_graphs(planned *p, bool on, logger *log)
+{
+    p->graphs = on;
+    if (p->replays)
+        replays_log(p->replays, log);
+}
+
+replay_counts planned_replays(const planned *p)
+{
+    return replays_count(p->replays);
 }
 
 void planned_rest(planned *p)

@@ -9,6 +9,7 @@
 #define MSD_AUTOGRAD_PLANNED_H
 
 #include "autograd/ag.h"
+#include "autograd/replay.h"
 
 typedef struct planned planned;
 
@@ -27,6 +28,14 @@ void planned_close(planned *p); /* gives the block back; NULL is fine */
 err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, planned_step step, void *user);
 /* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);
+
+/* The same, where the device may keep the step's calls and do them all at once when they come again (autograd/replay.h). The
+ * step's host side runs as ever, but what it downloads is there when this has returned: it goes to where `user` or what
+ * outlives the step says. On a device that keeps nothing it is planned_run. */
+err planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user);
+/* log: where it is said that a step is not kept (NULL: nowhere). off: planned_replay becomes planned_run. */
+void planned_graphs(planned *p, bool on, logger *log);
+replay_counts planned_replays(const planned *p);
 
 /* Gives the block back until the next step: for who runs seldom beside others. */
 void    planned_rest(planned *p);

@@ -175,6 +175,7 @@ err profile_open(profile **out, device *dev)
     p->face.state = p;
     p->face.dry = NULL; /* those know another state */
     p->face.finish = NULL; /* each call is waited for */
+    p->face.capture = NULL;
     *out = p;
     return OK;
 }

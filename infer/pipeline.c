@@ -313,50 +313,54 @@ static err make_contexts(pipeline *p, const job *j, grid s)
     return j->cfg_scale > 1 ? make_context(p, j, s, false) : OK;
 }
 
-typedef struct prediction { /* one half of guidance */
+typedef struct prediction {
     pipeline    *p;
-    float       *noise;
+    float       *noise, *other; /* with the prompt; without, or NULL */
     const float *latents;
     float        timestep;
     grid         s;
-    bool         conditional;
 } prediction;
 
-static err predict_step(ag *g, void *user)
+static err predict_half(float *noise, ag *g, const prediction *a, bool conditional)
 {
-    const prediction   *a = user;
     pipeline           *p = a->p;
     const conditioning *c = &p->cond;
     grid s = a->s;
     float ids[6] = {(float)s.height, (float)s.width, 0, 0, (float)s.height, (float)s.width};
-    ag_silence(g); /* the networks may be a trainer's */
     unet_inputs in = {
         .sample = ag_input(g, "sample", DT_F32, DIMS(1, s.h, s.w, s.C), a->latents, DT_F32),
         .timestep = ag_input(g, "timestep", DT_F32, DIMS(1), &a->timestep, DT_F32),
         .text_embeds =
-            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), a->conditional ? c->pooled : c->no_pooled, DT_F32),
+            ag_input(g, "text_embeds", DT_F32, DIMS(1, c->P), conditional ? c->pooled : c->no_pooled, DT_F32),
         .time_ids = ag_input(g, "time_ids", DT_F32, DIMS(1, 6), ids, DT_F32),
     };
-    tensor *out = unet_forward(g, &p->unet, &in, &p->context[a->conditional]);
+    tensor *out = unet_forward(g, &p->unet, &in, &p->context[conditional]);
     TRY(ag_status(g));
-    return tensor_download(a->noise, DT_F32, out);
+    return tensor_download(noise, DT_F32, out);
 }
 
-/* The UNet's answer (h,w,C), in planned memory. */
-static err predict(float *noise, pipeline *p, const float *latents, float timestep, grid s, bool conditional)
+static err predict_step(ag *g, void *user)
 {
-    bool subjects = conditional && p->cond.S;
-    const int64_t key[] = {s.h, s.w, p->cond.T, subjects ? p->cond.S : 0, subjects ? p->token_count : 0};
-    prediction a = {p, noise, latents, timestep, s, conditional};
-    return planned_run(p->steps, key, 5, predict_step, &a);
+    const prediction *a = user;
+    ag_silence(g); /* the networks may be a trainer's */
+    TRY(predict_half(a->noise, g, a, true));
+    return a->other ? predict_half(a->other, g, a, false) : OK;
+}
+
+/* The UNet's answers (h,w,C), in planned memory. */
+static err predict(prediction a)
+{
+    const pipeline *p = a.p;
+    const int64_t key[] = {a.s.h, a.s.w, p->cond.T, p->cond.S, p->cond.S ? p->token_count : 0, a.other != NULL};
+    return planned_replay(p->steps, key, sizeof key / sizeof *key, predict_step, &a);
 }
 
 static err guided(float *noise, float *other, pipeline *p, const job *j, const float *latents, float timestep, grid s)
 {
-    TRY(predict(noise, p, latents, timestep, s, true));
-    if (j->cfg_scale <= 1)
+    bool both = j->cfg_scale > 1;
+    TRY(predict((prediction){p, noise, both ? other : NULL, latents, timestep, s}));
+    if (!both)
         return OK;
-    TRY(predict(other, p, latents, timestep, s, false));
     float guidance = (float)j->cfg_scale;
     for (int64_t i = 0; i < s.h * s.w * s.C; i++)
         noise[i] = other[i] + guidance * (noise[i] - other[i]);

@@ -221,7 +221,8 @@ static err open_train(benchmark *b)
 
 static err run_train(benchmark *b, ag *g)
 {
-    double loss, length;
+    float  loss;
+    double length;
     optimizer_begin(b->optimizer);
     TRY(train_step(&loss, NULL, g, &b->models, &b->batch, 1));
     TRY(optimizer_norm(&length, b->optimizer));

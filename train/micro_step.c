@@ -9,7 +9,7 @@ typedef struct micro_step {
     run    *r;
     int64_t parts;
     bool    sends; /* gradients, as they become whole */
-    double  loss;
+    float   loss;
 } micro_step;
 
 static step_models models_of(const run *r)
@@ -56,8 +56,9 @@ err micro_step_run(double *loss, run *r, int64_t parts, bool last)
     int64_t    key[KEYS];
     micro_step s = {.r = r, .parts = parts, .sends = last && r->reduction};
     key_of(key, &s);
-    TRY(planned_run(r->steps, key, KEYS, run_once, &s));
-    *loss = s.loss;
+    /* Gradients are sent as the step's host side finds them whole: it has to run beside the device then. */
+    TRY(s.sends ? planned_run(r->steps, key, KEYS, run_once, &s) : planned_replay(r->steps, key, KEYS, run_once, &s));
+    *loss = (double)s.loss;
     return OK;
 }
 
@@ -156,7 +157,7 @@ err micro_step_order(tensor ***order, int *count, run *r)
     batch      *b = &r->batches.batch, before = *b;
     step_models models = models_of(r);
     device     *meta;
-    double      loss;
+    float       loss;
     TRY(device_open_meta(&meta, NULL));
     ag *g = ag_new(meta);
     enlarge(b, r);

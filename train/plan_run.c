@@ -119,7 +119,8 @@ static err encode_batch(benchmark *b)
 
 static err run_run(benchmark *b, ag *g)
 {
-    double  loss, length;
+    float   loss;
+    double  length;
     int64_t parts = b->options->config->train.accumulation;
     optimizer_begin(b->optimizer);
     for (int64_t micro = 0; micro < parts; micro++) {

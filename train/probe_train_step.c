@@ -142,9 +142,7 @@ static err run_gradients(stage *s)
 {
     const batch *b = &s->batch;
     float       *noise_pred = ARENA_ARRAY(s->memory, float, b->B * b->h * b->w * b->C), value;
-    double       loss;
-    TRY(train_step(&loss, noise_pred, probe_graph(s->p), &s->models, b, 1));
-    value = (float)loss;
+    TRY(train_step(&value, noise_pred, probe_graph(s->p), &s->models, b, 1));
     TRY(probe_put_f32(s->p, "loss", &value, 0, NULL));
     TRY(put_noise(s, noise_pred));
     for (int i = 0; i < s->parameters.trained_count; i++)
@@ -158,12 +156,11 @@ static err run_updates(stage *s)
     float        *losses = ARENA_ARRAY(s->memory, float, r->updates);
     float        *norms = ARENA_ARRAY(s->memory, float, r->updates);
     for (int64_t i = 0; i < r->updates; i++) {
-        double loss, length;
+        double length;
         optimizer_begin(s->optimizer);
-        TRY(train_step(&loss, NULL, probe_graph(s->p), &s->models, &s->batch, 1));
+        TRY(train_step(&losses[i], NULL, probe_graph(s->p), &s->models, &s->batch, 1));
         TRY(optimizer_norm(&length, s->optimizer));
         TRY(optimizer_update(s->optimizer, length, r->max_grad_norm, r->lr));
-        losses[i] = (float)loss;
         norms[i] = (float)length;
     }
     TRY(probe_put_f32(s->p, "loss", losses, DIMS(r->updates)));

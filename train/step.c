@@ -102,34 +102,30 @@ static tensor *forward(tensor **answer, ag *g, const step_models *m, const batch
     return loss_of(g, m, b, *answer, target_of(g, &m->schedule, b, latents, noise));
 }
 
-err train_loss(double *loss, ag *g, const step_models *m, const batch *b)
+err train_loss(float *loss, ag *g, const step_models *m, const batch *b)
 {
     TRY(check_batch(m, b));
     ag_silence(g);
     tensor *answer, *mean = forward(&answer, g, m, b);
     err e = ag_status(g);
-    float value = 0;
     if (e == OK)
-        e = tensor_download(&value, DT_F32, mean);
+        e = tensor_download(loss, DT_F32, mean);
     ag_reset(g);
-    *loss = value;
     return e;
 }
 
-err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation)
+err train_step(float *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation)
 {
     TRY(check_batch(m, b));
     tensor *answer, *mean = forward(&answer, g, m, b);
     tensor *share = accumulation > 1 ? ag_scale(g, mean, 1.0f / (float)accumulation) : mean;
     err e = ag_status(g);
-    float value = 0;
     if (e == OK)
-        e = tensor_download(&value, DT_F32, mean);
+        e = tensor_download(loss, DT_F32, mean);
     if (e == OK && noise_pred)
         e = tensor_download(noise_pred, DT_F32, answer);
     if (e == OK)
         e = ag_backward(g, share);
     ag_reset(g);
-    *loss = value;
     return e;
 }

@@ -32,11 +32,12 @@ typedef struct step_models {
 } step_models;
 
 /* Forward and backward of one micro-batch: gradients of loss/accumulation are added into the trainable
- * tensors. *loss is the micro-batch's mean. noise_pred (B,h,w,C) (the model's answer) may be NULL. The graph g is reset.
+ * tensors. *loss is the micro-batch's mean; noise_pred (B,h,w,C), which may be NULL, the model's answer. In a step of
+ * planned_replay both are there when that has returned. The graph g is reset.
  * Without subjects (S = 0) the adapter takes no part and no gradient is written.
  * E_SHAPE when the batch does not fit the models. */
-err train_step(double *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);
+err train_step(float *loss, float *noise_pred, ag *g, const step_models *m, const batch *b, int64_t accumulation);
 /* The loss alone: no gradient is written, nothing changes. */
-err train_loss(double *loss, ag *g, const step_models *m, const batch *b);
+err train_loss(float *loss, ag *g, const step_models *m, const batch *b);
 
 #endif

@@ -18,7 +18,7 @@ struct validation {
     bool          *bad;    /* (dataset) */
     float         *latent; /* (2,h,w,C) mean and deviation of the sample */
     batch          batch;  /* of one sample */
-    double         loss;   /* of the last */
+    float          loss;   /* of the last */
 };
 
 void validation_edges(int64_t edge[VALIDATION_BINS + 1], const run_config *c, int64_t timesteps)
@@ -208,8 +208,8 @@ static err measure_sample(double loss[VALIDATION_BINS], validation *v, int64_t i
     const int64_t key[] = {b->B, b->S, b->h, b->w, b->T, 0, 0, 1};
     for (int bin = 0; bin < VALIDATION_BINS; bin++) {
         draw(v, bin, i, edge);
-        TRY(planned_run(v->r->steps, key, sizeof key / sizeof *key, ask, v));
-        loss[bin] = v->loss;
+        TRY(planned_replay(v->r->steps, key, sizeof key / sizeof *key, ask, v));
+        loss[bin] = (double)v->loss;
     }
     return OK;
 }

@@ -65,6 +65,26 @@ err cuda_upload(device *d, tensor *y, const void *host, dtype type)
     return OK;
 }
 
+err cuda_upload_pinned(device *d, tensor *y, const void *pinned, dtype type)
+{
+    CHECK(tensor_contiguous(y), "upload into the strided %s", y->name);
+    cuda_state *s = cuda_state_of(d);
+    int64_t n = tensor_count(y), most = CUDA_STAGING_BYTES / (int64_t)dtype_bytes(type);
+    const char *from = pinned;
+    char *to = y->data;
+    if (type == y->type && n)
+        CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)n * dtype_bytes(type), cudaMemcpyHostToDevice, s->stream));
+    for (int64_t i = 0; i < n && type != y->type; i += most) {
+        int64_t count = n - i < most ? n - i : most;
+        cuda_walk w = {.ndim = 1, .dim = {count}, .to = {1}, .from = {1}};
+        CUDA_TRY(cudaMemcpyAsync(s->staging, from + (size_t)i * dtype_bytes(type), (size_t)count * dtype_bytes(type),
+                                 cudaMemcpyHostToDevice, s->stream));
+        CUDA_TRY(cuda_copy_launch(to + (size_t)i * dtype_bytes(y->type), (int)y->type, s->staging, (int)type, &w, false,
+                                  s->stream));
+    }
+    return OK;
+}
+
 /* ---- card to host ---- */
 
 static err ids_were_good(const cuda_state *s, int32_t bad)
@@ -88,39 +108,63 @@ static err fetch(device *d, void *host, const void *from, size_t bytes)
     return ids_were_good(s, *bad);
 }
 
-static err download_piece(device *d, void *host, dtype type, const tensor *x)
+/* The same into pinned memory, when it is its turn. */
+static err fetch_later(device *d, void *host, const void *from, size_t bytes)
+{
+    CUDA_TRY(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda_stream_of(d)));
+    return OK;
+}
+
+err cuda_wait(device *d)
+{
+    cuda_state *s = cuda_state_of(d);
+    int32_t *bad = s->pinned[1];
+    CUDA_TRY(cudaEventSynchronize(s->free[1]));
+    CUDA_TRY(cudaMemcpyAsync(bad, s->bad_id, sizeof *bad, cudaMemcpyDeviceToHost, s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    return ids_were_good(s, *bad);
+}
+
+typedef err (*fetcher)(device *d, void *host, const void *from, size_t bytes);
+
+static err download_piece(device *d, void *host, dtype type, const tensor *x, fetcher get)
 {
     cuda_state *s = cuda_state_of(d);
     size_t bytes = (size_t)tensor_count(x) * dtype_bytes(type);
     if (x->type == type && tensor_contiguous(x))
-        return fetch(d, host, x->data, bytes);
+        return get(d, host, x->data, bytes);
     tensor dense = *x;
     tensor_set_shape(&dense, x->ndim, x->dim);
     cuda_walk w = cuda_walk_of(&dense, x);
     CUDA_TRY(cuda_copy_launch(s->staging, (int)type, x->data, (int)x->type, &w, false, s->stream));
-    return fetch(d, host, s->staging, bytes);
+    return get(d, host, s->staging, bytes);
 }
 
 /* As many rows along dimension `from` at a time as the staging memory takes; where it does not take one, row by row. */
-static err download_rows(device *d, char *host, dtype type, const tensor *x, int from)
+static err download_rows(device *d, char *host, dtype type, const tensor *x, int from, fetcher get)
 {
     int64_t bytes = (int64_t)dtype_bytes(type), row = tensor_count_from(x, from + 1) * bytes;
     int64_t all = tensor_count(x) * bytes;
     if (all <= CUDA_STAGING_BYTES)
-        return download_piece(d, host, type, x);
+        return download_piece(d, host, type, x, get);
     int64_t fit = CUDA_STAGING_BYTES / row, rows = fit ? fit : 1;
     for (int64_t i = 0; i < x->dim[from]; i += rows) {
         tensor part = *x;
         part.dim[from] = x->dim[from] - i < rows ? x->dim[from] - i : rows;
         part.data = (char *)x->data + i * x->stride[from] * (int64_t)dtype_bytes(x->type);
-        TRY(download_rows(d, host + i * row, type, &part, fit ? from : from + 1));
+        TRY(download_rows(d, host + i * row, type, &part, fit ? from : from + 1, get));
     }
     return OK;
 }
 
 err cuda_download(device *d, void *host, dtype type, const tensor *x)
 {
-    return tensor_count(x) ? download_rows(d, host, type, x, 0) : OK;
+    return tensor_count(x) ? download_rows(d, host, type, x, 0, fetch) : OK;
+}
+
+err cuda_download_pinned(device *d, void *pinned, dtype type, const tensor *x)
+{
+    return tensor_count(x) ? download_rows(d, pinned, type, x, 0, fetch_later) : OK;
 }
 
 err cuda_lay_out(device *d, tensor *w, weight_use use)

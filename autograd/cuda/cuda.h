@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
+#include "autograd/capture.h"
 #include "autograd/cuda/kernels.h"
 #include "autograd/cuda/keyed.h"
 #include "autograd/cuda/store.h"
@@ -45,6 +46,12 @@ static inline cudaStream_t cuda_stream_of(const device *d)
 
 /* The primitives that take scratch, for a device without data. */
 extern const primitives cuda_dry;
+
+/* autograd/capture.h as CUDA graphs: graph.c; what it says of memory: copy.c. */
+extern const struct capture cuda_capture;
+err cuda_upload_pinned(device *d, tensor *y, const void *pinned, dtype type);
+err cuda_download_pinned(device *d, void *pinned, dtype type, const tensor *x);
+err cuda_wait(device *d);
 
 /* ---- errors (status.c): each is one line that names the call, E_DEVICE, or E_MEMORY where memory is short ---- */
 

@@ -211,7 +211,7 @@ err device_open_cuda(device **out, int index)
     *s = (cuda_state){.index = index};
     device *d = heap_get(sizeof *d);
     *d = (device){.kind = "cuda", .p = &cuda_primitives, .dry = &cuda_dry, .memory = cuda_allocator_new(index),
-                  .threads = 1, .finish = finish_cuda, .close = close_cuda, .state = s};
+                  .threads = 1, .finish = finish_cuda, .capture = &cuda_capture, .close = close_cuda, .state = s};
     err e = make_handles(s);
     if (e == OK)
         e = make_buffers(s);

@@ -132,7 +132,7 @@ static void widen_batch(benchmark *b, int64_t samples)
 /* A training step, and the forward alone, whose attention keeps no sums. */
 static err run_unet(benchmark *b, ag *g, int64_t samples)
 {
-    double loss;
+    float  loss;
     widen_batch(b, samples);
     TRY(train_step(&loss, NULL, g, &b->models, &b->batch, 1));
     return train_loss(&loss, g, &b->models, &b->batch);

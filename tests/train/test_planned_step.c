@@ -81,9 +81,9 @@ static void close_fixture(fixture *f)
     device_close(f->dev);
 }
 
-static double step(fixture *f)
+static float step(fixture *f)
 {
-    double loss = 0;
+    float loss = 0;
     ag    *g = ag_new(f->dev);
     optimizer_begin(f->optimizer);
     if (train_step(&loss, NULL, g, &f->models, &f->batch, 1) != OK)
@@ -131,7 +131,7 @@ static void same_bits(void **state)
     device *cpu;
     assert_int_equal(device_open_cpu(&cpu, 2), OK);
     open_fixture(&f, cpu);
-    double loss = step(&f);
+    float loss = step(&f);
     float *expected = gradients(&f, &count);
     measured = cpu->memory->peak[LIFE_STEP];
     assert_int_equal(counted, measured); /* the meta device's step is the CPU's */

@@ -26,17 +26,17 @@ typedef struct called {
 } called;
 
 /* Rank 1 of RANKS equal ones: a sum is RANKS times its own. */
-typedef struct noting {
+typedef struct noting_comm {
     comm             base;
     const reduction *of;
     device          *dev;
     called           call[MOST_CALLS];
     int              calls;
-} noting;
+} noting_comm;
 
 static void note(comm *c, const tensor *flat)
 {
-    noting *n = (noting *)c;
+    noting_comm *n = (noting_comm *)c;
     const gradient_bucket *last = &n->of->bucket[n->of->buckets - 1];
     assert_true(n->calls < MOST_CALLS);
     n->call[n->calls++] = (called){flat, last->member[last->members - 1].whole->grad_fresh};
@@ -44,7 +44,7 @@ static void note(comm *c, const tensor *flat)
 
 static err noting_sum(comm *c, tensor *flat)
 {
-    noting *n = (noting *)c;
+    noting_comm *n = (noting_comm *)c;
     note(c, flat);
     if (flat->type == DT_F32)
         return n->dev->p->scale(n->dev, flat, flat, (float)RANKS, false);
@@ -103,7 +103,7 @@ static int remove_folder(void **state)
 typedef struct bench {
     run           r;
     train_options options;
-    noting        c;
+    noting_comm   c;
     float        *alone; /* the gradients of one rank, one tensor behind the other */
 } bench;
 
@@ -149,7 +149,7 @@ static void bench_open(bench *b, const char *const *set, int sets, dtype type, b
     assert_int_equal(micro_step_run(&loss, r, RANKS, true), OK);
     b->alone = gradients(r);
     optimizer_free(r->optimizer);
-    b->c = (noting){.base = {.calls = &noting_calls, .rank = 1, .count = RANKS}, .dev = r->dev};
+    b->c = (noting_comm){.base = {.calls = &noting_calls, .rank = 1, .count = RANKS}, .dev = r->dev};
     r->comm = &b->c.base;
     assert_int_equal(micro_step_order(&order, &count, r), OK);
     assert_int_equal(reduction_open(&r->reduction, &r->memory, r->dev, r->comm, order, count, type, shares), OK);

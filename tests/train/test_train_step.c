@@ -412,7 +412,7 @@ static void accumulation_is_the_mean_of_micro_batches(void **state)
     golden  g = golden_open("train_step_b.safetensors");
     trainer t;
     trainer_open(&t, &g);
-    double  loss[3];
+    float   loss[3];
     float **first = ARENA_ARRAY(&t.memory, float *, t.parameters.trained_count);
     size_t  resting = t.dev->memory->total;
     optimizer_begin(t.optimizer);
@@ -457,12 +457,13 @@ static void weighed_losses_agree(const char *file)
         comparison   c = {.tolerance = step_tolerance};
         const float *norms = golden_f32(&g, arena_print(&g.memory, "norms.%s", row[k].kind));
         const char  *loss_name = arena_print(&g.memory, "loss.%s", row[k].kind);
-        double       loss = 0, of_all = 0;
+        float        loss = 0;
+        double       of_all = 0;
         t.models.schedule.prediction = row[k].prediction;
         t.models.min_snr = row[k].min_snr;
         optimizer_begin(t.optimizer);
         assert_int_equal(train_step(&loss, NULL, t.graph, &t.models, &t.batch, 1), OK);
-        note(&c, loss_name, fabs(loss - (double)*golden_f32(&g, loss_name)) / loss);
+        note(&c, loss_name, fabs((double)loss - (double)*golden_f32(&g, loss_name)) / (double)loss);
         for (int i = 0; i < t.parameters.trained_count; i++)
             of_all += (double)norms[i] * (double)norms[i];
         for (int i = 0; i < t.parameters.trained_count; i++) { /* against the norm of all: a bias may have next to none */

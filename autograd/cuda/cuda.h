@@ -88,6 +88,12 @@ err cuda_need_f32(const char *primitive, const tensor *x);
 
 /* ---- memory (memory.c) ---- */
 
+/* Of an amount that is needed, for error lines: rounded up. */
+static inline size_t cuda_mebibytes(size_t bytes)
+{
+    return bytes / ((size_t)1 << 20) + (bytes % ((size_t)1 << 20) != 0);
+}
+
 allocator *cuda_allocator_new(int index);
 void       cuda_allocator_free(allocator *a);
 

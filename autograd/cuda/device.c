@@ -133,10 +133,14 @@ static err check_card(int index)
                        "cuda:%d: the NVIDIA driver knows CUDA up to %d.%d, this build needs %d.0; update the "
                        "driver, or use --device cpu",
                        index, driver / 1000, driver % 1000 / 10, runtime / 1000);
-    CUDA_TRY(cudaGetDeviceCount(&count));
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess && status != cudaErrorNoDevice)
+        return cuda_failed(status, "cudaGetDeviceCount");
     if (index >= count)
-        return err_set(E_DEVICE, "cuda:%d: this process sees %d cards; see nvidia-smi and CUDA_VISIBLE_DEVICES", index,
-                       count);
+        return err_set(E_DEVICE,
+                       "cuda:%d: this process sees %d cards, expected at least %d; see nvidia-smi and "
+                       "CUDA_VISIBLE_DEVICES, or use --device cpu",
+                       index, count, index + 1);
     TRY(read_capability(&major, &minor, index));
     if (major < LEAST_CAPABILITY)
         return err_set(E_DEVICE,
@@ -156,7 +160,7 @@ static err on_card(void **out, size_t bytes)
         return err_set(E_MEMORY,
                        "cuda: cannot get %zu MiB: %zu of the card's %zu MiB are free; see nvidia-smi for who holds "
                        "the rest",
-                       (bytes >> 20) + 1, have >> 20, all >> 20);
+                       cuda_mebibytes(bytes), have >> 20, all >> 20);
     }
     return status == cudaSuccess ? OK : cuda_failed(status, "cudaMalloc");
 }

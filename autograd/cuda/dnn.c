@@ -199,17 +199,27 @@ void dnn_plan_close(void *plan)
     free(p);
 }
 
-/* Whether an engine gives the same bits twice, and in f32 those of f32. */
-static bool engine_fits(const dnn_graph *g, descriptor configuration)
+/* The library's word on an engine or a graph that it does not know how to run, by its families of statuses. */
+static bool is_refusal(cudnnStatus_t status)
+{
+    return status == CUDNN_STATUS_BAD_PARAM || status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000;
+}
+
+/* Whether an engine gives the same bits twice, and in f32 those of f32. A call that fails is no word on the engine: g keeps
+ * it, since with another engine the results would be others. */
+static bool engine_fits(dnn_graph *g, descriptor configuration)
 {
     cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     descriptor engine = NULL;
     int64_t    count = 0;
     bool       fits = true;
-    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
+    cudnnStatus_t status = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine);
+    if (status != CUDNN_STATUS_SUCCESS) {
+        keep(g, status, "cudnnBackendCreateDescriptor");
         return false;
-    cudnnStatus_t status = cudnnBackendGetAttribute(configuration, CUDNN_ATTR_ENGINECFG_ENGINE,
-                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &engine);
+    }
+    status = cudnnBackendGetAttribute(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
+                                      &engine);
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                           CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, note);
@@ -220,23 +230,36 @@ static bool engine_fits(const dnn_graph *g, descriptor configuration)
         fits = fits && note[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC && !(g->exact && fewer_bits);
     }
     cudnnBackendDestroyDescriptor(engine);
+    if (!is_refusal(status))
+        keep(g, status, "cudnnBackendGetAttribute");
     return fits && status == CUDNN_STATUS_SUCCESS;
 }
 
-/* The configuration as a finished plan, or NULL where the engine cannot. */
-static descriptor plan_of(const dnn_graph *g, descriptor configuration)
+static cudnnStatus_t set_plan(const dnn_graph *g, descriptor plan, descriptor configuration)
 {
-    descriptor plan = NULL;
-    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) != CUDNN_STATUS_SUCCESS)
-        return NULL;
     cudnnStatus_t status =
         g->card ? cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &g->card)
                 : cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->handle);
-    if (status == CUDNN_STATUS_SUCCESS)
-        status = cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                          1, &configuration);
-    if (status == CUDNN_STATUS_SUCCESS)
+    return status != CUDNN_STATUS_SUCCESS ? status
+                                          : cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &configuration);
+}
+
+/* The configuration as a finished plan, or NULL where the engine cannot; *finishing says with what, if it is no refusal. */
+static descriptor plan_of(dnn_graph *g, cudnnStatus_t *finishing, descriptor configuration)
+{
+    descriptor plan = NULL;
+    keep(g, cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan), "cudnnBackendCreateDescriptor");
+    if (!plan)
+        return NULL;
+    cudnnStatus_t status = set_plan(g, plan, configuration);
+    if (status != CUDNN_STATUS_SUCCESS) {
+        keep(g, status, "cudnnBackendSetAttribute");
+    } else {
         status = cudnnBackendFinalize(plan);
+        if (status != CUDNN_STATUS_SUCCESS && !is_refusal(status))
+            *finishing = status;
+    }
     if (status == CUDNN_STATUS_SUCCESS)
         return plan;
     cudnnBackendDestroyDescriptor(plan);
@@ -272,14 +295,14 @@ err dnn_make_plan(dnn_plan **out, dnn_graph *g)
     descriptor configuration[MOST_ENGINES], plan = NULL;
     int64_t    engines = engines_of(g, configuration), bytes = 0, count = 0;
     *out = NULL;
-    for (int64_t i = 0; i < engines && i < MOST_ENGINES && !plan; i++)
+    cudnnStatus_t finishing = CUDNN_STATUS_SUCCESS;
+    for (int64_t i = 0; i < engines && i < MOST_ENGINES && !plan && g->status == CUDNN_STATUS_SUCCESS; i++)
         if (engine_fits(g, configuration[i]))
-            plan = plan_of(g, configuration[i]);
+            plan = plan_of(g, &finishing, configuration[i]);
     if (!plan) {
+        keep(g, finishing, "cudnnBackendFinalize");
         destroy(g->owned, g->owns);
-        bool refused = g->status == CUDNN_STATUS_SUCCESS || g->status == CUDNN_STATUS_BAD_PARAM ||
-                       g->status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000;
-        return refused ? OK : cuda_dnn_failed(g->status, g->failed);
+        return g->status == CUDNN_STATUS_SUCCESS || is_refusal(g->status) ? OK : cuda_dnn_failed(g->status, g->failed);
     }
     cudnnStatus_t status = cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
                                                     &count, &bytes);

@@ -58,7 +58,7 @@ static err refused(const cuda_allocator *c, size_t bytes)
                    "cuda:%d: cannot get %zu MiB beside the %zu MiB in use: %zu of the card's %zu MiB are free; "
                    "lower the batch size, the resolution or the number of subjects, or set "
                    "train.activation_checkpointing: on",
-                   c->index, (bytes >> 20) + 1, c->face.total >> 20, have >> 20, all >> 20);
+                   c->index, cuda_mebibytes(bytes), c->face.total >> 20, have >> 20, all >> 20);
 }
 
 static err from_card(cuda_allocator *c, void **out, size_t size, size_t bytes)

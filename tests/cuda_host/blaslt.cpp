@@ -147,6 +147,9 @@ const char *cublasLtGetStatusString(cublasStatus_t status)
     case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
     case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
     case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
+    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
     default: return "CUBLAS_STATUS_EXECUTION_FAILED";
     }
 }
@@ -167,6 +170,8 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute, cudaDataType_t scale)
 {
+    if (begin_call("cublasLtMatmulDescCreate"))
+        return CUBLAS_STATUS_ALLOC_FAILED;
     *out = new cublasLtMatmulDescription{compute, scale, CUDA_R_32F, false, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -179,6 +184,8 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t name, const void *value, size_t bytes)
 {
+    if (begin_call("cublasLtMatmulDescSetAttribute"))
+        return CUBLAS_STATUS_INTERNAL_ERROR;
     void  *to = nullptr;
     size_t size = 4;
     switch (name) {
@@ -197,6 +204,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t type, uint64_t rows, uint64_t columns, int64_t stride)
 {
+    if (begin_call("cublasLtMatrixLayoutCreate"))
+        return CUBLAS_STATUS_ALLOC_FAILED;
     *out = new cublasLtMatrixLayoutOf{type, rows, columns, stride};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -209,6 +218,8 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
 {
+    if (begin_call("cublasLtMatmulPreferenceCreate"))
+        return CUBLAS_STATUS_ALLOC_FAILED;
     *out = new cublasLtMatmulPreferenceOf{0, {256, 256, 256, 256}};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -221,6 +232,8 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name, const void *value, size_t bytes)
 {
+    if (begin_call("cublasLtMatmulPreferenceSetAttribute"))
+        return CUBLAS_STATUS_INTERNAL_ERROR;
     bool workspace = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
     int  which = (int)name - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
     if (bytes != (workspace ? 8u : 4u) || (!workspace && (which < 0 || which > 3)))

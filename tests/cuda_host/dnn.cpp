@@ -220,8 +220,10 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
 {
     switch (status / 1000) {
     case 0: return "CUDNN_STATUS_SUCCESS";
+    case 1: return "CUDNN_STATUS_NOT_INITIALIZED";
     case 2: return "CUDNN_STATUS_BAD_PARAM";
     case 3: return "CUDNN_STATUS_NOT_SUPPORTED";
+    case 4: return "CUDNN_STATUS_INTERNAL_ERROR";
     default: return "CUDNN_STATUS_EXECUTION_FAILED";
     }
 }
@@ -247,12 +249,16 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)
 {
+    if (begin_call("cudnnSetStream"))
+        return CUDNN_STATUS_INTERNAL_ERROR;
     handle->stream = stream;
     return valid_stream(stream) ? CUDNN_STATUS_SUCCESS : bad("no such stream");
 }
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out)
 {
+    if (begin_call("cudnnBackendCreateDescriptor"))
+        return CUDNN_STATUS_INTERNAL_ERROR;
     *out = new descriptor{type, {}, false, {}, {}};
     return CUDNN_STATUS_SUCCESS;
 }
@@ -265,6 +271,8 @@ cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d)
 
 cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t at, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t n, const void *values)
 {
+    if (begin_call("cudnnBackendSetAttribute"))
+        return CUDNN_STATUS_INTERNAL_ERROR;
     descriptor *d = (descriptor *)at;
     if (!d || d->finished || n < 1 || !values)
         return bad("an attribute is set without values, or after the descriptor was finalized");
@@ -291,6 +299,8 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t at)
 
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t at, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t, int64_t most, int64_t *n, void *values)
 {
+    if (begin_call("cudnnBackendGetAttribute"))
+        return CUDNN_STATUS_INTERNAL_ERROR;
     descriptor *d = (descriptor *)at;
     *n = 1;
     switch (name) {

@@ -6,8 +6,10 @@
  * shows as poison. What a GPU would not say, or say badly, is one line on stderr, and an error that stays.
  *
  * Environment: MSD_CUDA_HOST_SEED=N (order of threads and blocks), MSD_CUDA_HOST_MEMORY=MIB (of the device),
- * MSD_CUDA_HOST_REPORT=FILE (counts at exit are appended; "-": stderr), MSD_CUDA_HOST_FAIL=CALL:N[:sticky] (the N-th
- * call of that name fails), MSD_CUDA_HOST_THREADS=N, MSD_CUDA_HOST_TRACE=FILE (work in the order in which it was queued, a
+ * MSD_CUDA_HOST_REPORT=FILE (counts at exit are appended; "-": stderr), MSD_CUDA_HOST_FAIL=CALL:N[:sticky|:always] (the
+ * N-th call of that name fails, "any": of all; sticky: as a fault of the device, which every later call meets too; always:
+ * so does every later one of that name), MSD_CUDA_HOST_DRIVER=VERSION (13000; 0: none), MSD_CUDA_HOST_DEVICES=N,
+ * MSD_CUDA_HOST_CAPABILITY=90, MSD_CUDA_HOST_THREADS=N, MSD_CUDA_HOST_TRACE=FILE (work in the order in which it was queued, a
  * line each, is appended), MSD_CUDA_HOST_NCCL (nccl.cpp). */
 #ifndef CUDA_HOST_HOST_H
 #define CUDA_HOST_HOST_H

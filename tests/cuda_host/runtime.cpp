@@ -49,15 +49,47 @@ void report()
         fclose(file);
 }
 
-/* MSD_CUDA_HOST_FAIL=CALL:N[:sticky] */
-bool shall_fail(const char *call, uint64_t n, bool *sticky)
+/* MSD_CUDA_HOST_FAIL: see host.h */
+struct seeded_failure {
+    std::string call;
+    uint64_t    n;
+    bool        sticky, always;
+};
+
+seeded_failure wanted_failure()
 {
-    std::string fail = setting("MSD_CUDA_HOST_FAIL", "");
-    size_t      colon = fail.find(':');
-    if (colon == std::string::npos || fail.compare(0, colon, call) != 0 || strtoull(fail.c_str() + colon + 1, nullptr, 10) != n)
-        return false;
-    *sticky = fail.find(":sticky") != std::string::npos;
-    return true;
+    std::string text = setting("MSD_CUDA_HOST_FAIL", "");
+    size_t      colon = text.find(':');
+    if (colon == std::string::npos)
+        return {"", 0, false, false};
+    char       *end;
+    uint64_t    n = strtoull(text.c_str() + colon + 1, &end, 10);
+    std::string how = end;
+    if (!n || (how != "" && how != ":sticky" && how != ":always")) {
+        fprintf(stderr, "cuda_host: MSD_CUDA_HOST_FAIL=%s: expected CALL:N, CALL:N:sticky or CALL:N:always, N from 1 on\n", text.c_str());
+        abort();
+    }
+    return {text.substr(0, colon), n, how == ":sticky", how == ":always"};
+}
+
+/* What a call of that name fails with, on its own. */
+cudaError_t error_of(const char *call)
+{
+    if (strcmp(call, "cudaMalloc") == 0 || strcmp(call, "cudaHostAlloc") == 0)
+        return cudaErrorMemoryAllocation;
+    if (strcmp(call, "cudaLaunchKernel") == 0 || strcmp(call, "cudaGraphLaunch") == 0)
+        return cudaErrorLaunchOutOfResources;
+    return strncmp(call, "cudaGetDeviceCount", 18) == 0 ? cudaErrorNoDevice : cudaErrorUnknown;
+}
+
+/* What a machine without a driver, with an old one or without a card answers to every call but those for versions. */
+cudaError_t lacking(const char *call)
+{
+    if (strcmp(call, "cudaDriverGetVersion") == 0 || strcmp(call, "cudaRuntimeGetVersion") == 0)
+        return cudaSuccess;
+    if (atoi(setting("MSD_CUDA_HOST_DRIVER", "13000")) / 1000 < CUDART_VERSION / 1000)
+        return cudaErrorInsufficientDriver;
+    return atoi(setting("MSD_CUDA_HOST_DEVICES", "1")) < 1 ? cudaErrorNoDevice : cudaSuccess;
 }
 
 cudaError_t say(cudaError_t error, const char *format, va_list list)
@@ -109,22 +141,27 @@ cudaError_t sticky_error()
 
 cudaError_t begin_call(const char *name)
 {
-    uint64_t n;
+    uint64_t       n, all;
+    seeded_failure wanted = wanted_failure();
     {
         counts_state               &c = counts();
         std::lock_guard<std::mutex> hold(c.lock);
         n = ++c.calls[name];
+        all = ++c.calls["any"];
         c.of[std::string("call ") + name]++;
     }
     if (sticky_error())
         return last = sticky_error();
-    bool sticky;
-    if (!shall_fail(name, n, &sticky))
+    if (cudaError_t e = lacking(name))
+        return last = e;
+    if (wanted.call == "any")
+        n = all;
+    else if (wanted.call != name)
         return cudaSuccess;
-    cudaError_t error = sticky ? cudaErrorLaunchFailure
-                      : strstr(name, "Alloc") || strstr(name, "Malloc") ? cudaErrorMemoryAllocation : cudaErrorUnknown;
-    return sticky ? fault(error, "%s: seeded failure of call %llu", name, (unsigned long long)n)
-                  : refuse(error, "%s: seeded failure of call %llu", name, (unsigned long long)n);
+    if (wanted.always ? n < wanted.n : n != wanted.n)
+        return cudaSuccess;
+    return wanted.sticky ? fault(cudaErrorLaunchFailure, "%s: seeded failure of call %llu, which sticks", name, (unsigned long long)n)
+                         : refuse(error_of(name), "%s: seeded failure of call %llu", name, (unsigned long long)n);
 }
 
 cudaError_t refuse(cudaError_t error, const char *format, ...)
@@ -166,6 +203,8 @@ static const struct {
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
+    {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources", "too many resources requested for launch"},
+    {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
@@ -206,7 +245,7 @@ cudaError_t cudaGetLastError(void)
 cudaError_t cudaDriverGetVersion(int *version)
 {
     cudaError_t e = begin_call("cudaDriverGetVersion");
-    *version = 13000;
+    *version = atoi(setting("MSD_CUDA_HOST_DRIVER", "13000"));
     return e;
 }
 
@@ -220,7 +259,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 cudaError_t cudaGetDeviceCount(int *n)
 {
     cudaError_t e = begin_call("cudaGetDeviceCount");
-    *n = e ? 0 : 1;
+    *n = e ? 0 : atoi(setting("MSD_CUDA_HOST_DEVICES", "1"));
     return e;
 }
 
@@ -257,7 +296,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->maxThreadsDim[2] = 64;
     p->maxGridSize[0] = 0x7fffffff;
     p->maxGridSize[1] = p->maxGridSize[2] = 65535;
-    p->major = 9;
+    int capability = atoi(setting("MSD_CUDA_HOST_CAPABILITY", "90"));
+    p->major = capability / 10;
+    p->minor = capability % 10;
     p->multiProcessorCount = 132;
     p->l2CacheSize = 50 << 20;
     p->maxThreadsPerMultiProcessor = 2048;

@@ -460,6 +460,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *out)
 {
+    if (cudaError_t e = begin_call("cudaStreamIsCapturing"))
+        return e;
     guard hold(state().lock);
     if (!valid_stream(stream))
         return bad_stream("cudaStreamIsCapturing");

@@ -31,6 +31,7 @@ typedef struct msd_run {
     const char *device;  /* "auto" (default), "cpu" */
     const char *dtype;   /* "auto" (default: f32 on the cpu), "f32" */
     int64_t     threads; /* 0: as many as this process may use */
+    bool        no_graphs; /* a GPU does every step call by call */
     bool        quiet;   /* no progress, no information lines; warnings stay */
     bool        json;    /* machine-readable text on `out` where a command prints some */
 } msd_run;

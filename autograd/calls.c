@@ -161,7 +161,8 @@ static bool same_bytes(const void *a, const void *b, int64_t count, size_t bytes
 
 bool calls_same(const call_list *a, const call_list *b)
 {
-    return a->calls == b->calls && a->tensors == b->tensors && a->values == b->values &&
+    return a->calls == b->calls && a->tensors == b->tensors && a->values == b->values && a->place[0] == b->place[0] &&
+           a->place[1] == b->place[1] &&
            same_bytes(a->call, b->call, a->calls, sizeof *a->call) &&
            same_bytes(a->value, b->value, a->values, sizeof *a->value) &&
            same_bytes(a->tensor, b->tensor, a->tensors, sizeof *a->tensor);
@@ -169,8 +170,8 @@ bool calls_same(const call_list *a, const call_list *b)
 
 static void restore(tensor *t, const call_tensor *from, device *d)
 {
-    *t = (tensor){.name = "a step's tensor", .type = (dtype)from->type, .ndim = from->ndim, .layout = from->layout, .dev = d,
-                  .data = from->data};
+    *t = (tensor){.name = "a step's tensor", .type = (dtype)from->type, .ndim = from->ndim, .layout = from->layout,
+                  .dev = d, .data = from->data};
     memcpy(t->dim, from->dim, sizeof t->dim);
     memcpy(t->stride, from->stride, sizeof t->stride);
 }

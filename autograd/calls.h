@@ -1,6 +1,6 @@
-/* The calls of a step, noted while the step runs and done afterwards: as they are, or kept by the device and done again when
- * another step has noted the very same ones. A step's host side runs every time; what it uploads is copied as it is noted,
- * what it downloads is there when the calls have been done. */
+/* The calls of a step, noted while the step runs and done afterwards: as they are, or kept by the device and done
+ * again when another step has noted the very same ones. A step's host side runs every time; what it uploads is copied
+ * as it is noted, what it downloads is there when the calls have been done. */
 #ifndef MSD_AUTOGRAD_CALLS_H
 #define MSD_AUTOGRAD_CALLS_H
 
@@ -29,6 +29,7 @@ typedef struct call_list {
     call_value  *value;  /* likewise */
     int64_t      calls, tensors, values;
     int64_t      room[3];
+    const void  *place[2]; /* where the calls get scratch: the plan, its block */
 } call_list;
 
 typedef struct call_download {
@@ -41,19 +42,19 @@ typedef struct call_download {
 typedef struct noting {
     device        *to;        /* where the calls are to be done; the owner's */
     call_list      list;
-    struct pinned_piece *piece, *at; /* pinned memory: the first piece, the one in use; the same places for the same sizes */
-    size_t         used;      /* of it */
+    struct pinned_piece *piece, *at; /* pinned memory: the first piece, the one in use */
+    size_t         used;      /* of it; steps of the same sizes get the same places */
     call_download *download;
     int64_t        downloads, download_room;
-    bool         (*direct)(const struct noting *n); /* asked before each call: it and all after it are to be done at once */
-    const void    *user;      /* direct's */
+    /* asked before each call: is it to be done at once, as all after it; or NULL */
+    bool         (*direct)(const struct noting *n);
     bool           over;      /* calls are done at once */
 } noting;
 
 /* dev's calls go to n from now on, until noting_end: of a step that failed they are given up. n->to is set. */
 void noting_begin(noting *n, device *dev);
 void noting_end(noting *n, device *dev);
-void noting_deliver(const noting *n); /* copies what was downloaded to where the step wanted it, after the calls were done */
+void noting_deliver(const noting *n); /* copies what was downloaded to where the step wanted it: the calls were done */
 void noting_free(noting *n);
 
 bool calls_same(const call_list *a, const call_list *b);

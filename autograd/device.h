@@ -152,7 +152,7 @@ struct device {
     bool              dataless; /* only shapes: filling its tensors is of no use */
     /* Waits for all that was asked of the device and has its errors; NULL: nothing is ever under way. See device_finish. */
     err             (*finish)(device *d);
-    const struct capture *capture; /* autograd/capture.h; NULL: it keeps no calls */
+    const struct capture *capture; /* autograd/capture.h; NULL: it keeps no calls, as its owner may choose */
     void            (*close)(device *d);
     void             *state; /* the folder's own */
 };

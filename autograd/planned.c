@@ -1,5 +1,6 @@
 #include "autograd/planned.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,6 @@ struct planned {
     device  face;       /* dev, whose memory is the plan of the step that runs */
     device  direct;     /* the same for calls that face's were noted for */
     replays *replays;   /* NULL: dev keeps no calls */
-    bool    graphs;
     ag     *graph, *dry;
     entry  *first;
     void   *block;
@@ -33,7 +33,7 @@ err planned_open(planned **out, device *dev)
     *out = NULL;
     TRY(device_open_meta(&meta, dev));
     planned *p = heap_get(sizeof *p);
-    *p = (planned){.dev = dev, .meta = meta, .face = *dev, .direct = *dev, .graphs = true, .dry = ag_new(meta)};
+    *p = (planned){.dev = dev, .meta = meta, .face = *dev, .direct = *dev, .dry = ag_new(meta)};
     p->graph = ag_new(&p->face);
     if (dev->capture && !dev->dataless)
         p->replays = replays_new(&p->direct);
@@ -162,12 +162,11 @@ err planned_run(planned *p, const int64_t *key, int keys, planned_step step, voi
 
 err planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user)
 {
-    return run(p, key, keys, step, user, p->replays && p->graphs);
+    return run(p, key, keys, step, user, p->replays != NULL);
 }
 
-void planned_graphs(planned *p, bool on, logger *log)
+void planned_log(planned *p, logger *log)
 {
-    p->graphs = on;
     if (p->replays)
         replays_log(p->replays, log);
 }
@@ -175,6 +174,14 @@ void planned_graphs(planned *p, bool on, logger *log)
 replay_counts planned_replays(const planned *p)
 {
     return replays_count(p->replays);
+}
+
+void planned_tell(const planned *p, logger *log)
+{
+    replay_counts n = planned_replays(p);
+    if (n.replayed + n.plain)
+        log_info(log, "%s graphs: %" PRId64 " of %" PRId64 " steps launched whole, as %" PRId64 " graph%s", p->dev->kind,
+                 n.replayed, n.replayed + n.plain, n.kept, n.kept == 1 ? "" : "s");
 }
 
 void planned_rest(planned *p)

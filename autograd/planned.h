@@ -29,13 +29,13 @@ err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, pla
 /* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);
 
-/* The same, where the device may keep the step's calls and do them all at once when they come again (autograd/replay.h). The
- * step's host side runs as ever, but what it downloads is there when this has returned: it goes to where `user` or what
- * outlives the step says. On a device that keeps nothing it is planned_run. */
-err planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user);
-/* log: where it is said that a step is not kept (NULL: nowhere). off: planned_replay becomes planned_run. */
-void planned_graphs(planned *p, bool on, logger *log);
+/* The same, where the device may keep the step's calls and do them all at once when they come again
+ * (autograd/replay.h). The step's host side runs as ever, but what it downloads is there when this has returned: it goes
+ * to where `user` or what outlives the step says. On a device without capture it is planned_run. */
+err  planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user);
+void planned_log(planned *p, logger *log); /* where it is said that a step is not kept; before: nowhere */
 replay_counts planned_replays(const planned *p);
+void planned_tell(const planned *p, logger *log); /* the counts in one line; none where the device keeps nothing */
 
 /* Gives the block back until the next step: for who runs seldom beside others. */
 void    planned_rest(planned *p);

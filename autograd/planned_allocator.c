@@ -11,7 +11,7 @@ typedef struct planned_allocator {
     bool        holds[LIFETIME_COUNT]; /* does the plan have allocations of that lifetime */
     size_t     *live;                 /* indices of the plan's allocations in use */
     size_t      lives;
-    int64_t     strays;
+    int64_t     strays, outside;
 } planned_allocator;
 
 /* The next allocation of this lifetime in the plan; count when there is none left. */
@@ -57,6 +57,7 @@ static err get(allocator *a, void **out, size_t bytes, lifetime life)
     } else {
         TRY(p->inner->get(p->inner, out, bytes, life));
         p->strays += p->holds[life] && bytes;
+        p->outside += bytes > 0;
     }
     count_in(a, bytes, life);
     return OK;
@@ -107,6 +108,18 @@ void planned_allocator_restart(allocator *a)
 int64_t planned_allocator_strays(const allocator *a)
 {
     return ((const planned_allocator *)a)->strays;
+}
+
+int64_t planned_allocator_outside(const allocator *a)
+{
+    return ((const planned_allocator *)a)->outside;
+}
+
+void planned_allocator_place(const void *place[2], const allocator *a)
+{
+    const planned_allocator *p = (const planned_allocator *)a;
+    place[0] = p->plan;
+    place[1] = p->block;
 }
 
 void planned_allocator_close(allocator *a)

@@ -36,5 +36,8 @@ void planned_allocator_open(allocator **out, const memory_plan *p, void *block, 
 void planned_allocator_close(allocator *a);    /* nothing of the plan may be in use; NULL is fine */
 void planned_allocator_restart(allocator *a);  /* the next step begins: gets count from the plan's start again */
 int64_t planned_allocator_strays(const allocator *a);
+int64_t planned_allocator_outside(const allocator *a); /* gets that went to inner, foreseen or not */
+/* The plan and its block: what the same gets are given follows from these two. */
+void planned_allocator_place(const void *place[2], const allocator *a);
 
 #endif

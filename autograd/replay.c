@@ -19,7 +19,6 @@ struct replays {
     replay  *first; /* the one used last */
     int      count;
     logger  *log;
-    bool     logs;
     replay_counts counts;
 };
 
@@ -58,12 +57,12 @@ void replays_free(replays *r)
 void replays_log(replays *r, logger *log)
 {
     r->log = log;
-    r->logs = true;
 }
 
 void replays_begin(replays *r, device *dev)
 {
     noting_begin(&r->notes, dev);
+    planned_allocator_place(r->notes.list.place, r->to->memory);
 }
 
 void replays_abandon(replays *r, device *dev)
@@ -125,37 +124,49 @@ static err do_plainly(replays *r, const call_list *list)
     return finish(r);
 }
 
-/* Memory that is not the plan's may be another's at the next launch. */
-static err keep_calls(replays *r, replay *one)
+/* Scratch that is not the plan's may be another's at the next launch. */
+static err keep_calls(replay *one, device *to)
 {
-    const struct capture *c = r->to->capture;
-    TRY(c->begin(r->to));
-    err e = calls_run(&one->list, r->to), ended = c->end(r->to, &one->kept);
-    if (e == OK && ended == OK && has_strays(&r->notes))
-        e = err_set(E_DEVICE, "a call took memory that was not planned");
-    if (e != OK) {
-        c->drop(r->to, one->kept);
-        one->kept = NULL;
-    }
-    return e != OK ? e : ended;
+    int64_t outside = planned_allocator_outside(to->memory);
+    planned_allocator_restart(to->memory);
+    TRY(calls_run(&one->list, to));
+    if (planned_allocator_outside(to->memory) > outside)
+        return err_set(E_DEVICE, "a call takes memory that is not in the plan");
+    return OK;
 }
 
 static void refuse(replays *r, replay *one)
 {
     one->refused = true;
-    if (!r->counts.refused++ && r->logs)
-        log_info(r->log, "the %s device keeps no graph of this step, which is done call by call: %s", r->to->kind, err_message());
+    if (!r->counts.refused++)
+        log_info(r->log, "%s keeps no graph of this step, which is done call by call: %s", r->to->kind, err_message());
+}
+
+static void keep(replays *r, replay *one)
+{
+    const struct capture *c = r->to->capture;
+    if (c->begin(r->to) != OK) {
+        refuse(r, one);
+        return;
+    }
+    if (keep_calls(one, r->to) != OK)
+        refuse(r, one); /* for this reason, and not that the capture then ends badly */
+    if (c->end(r->to, &one->kept) != OK && !one->refused)
+        refuse(r, one);
+    if (one->refused) {
+        c->drop(r->to, one->kept);
+        one->kept = NULL;
+        return;
+    }
+    r->counts.kept++;
 }
 
 static err do_kept(replays *r, replay *one)
 {
-    if (!one->kept) {
-        if (keep_calls(r, one) != OK) {
-            refuse(r, one);
-            return do_plainly(r, &one->list);
-        }
-        r->counts.kept++;
-    }
+    if (!one->kept && !one->refused)
+        keep(r, one);
+    if (!one->kept)
+        return do_plainly(r, &one->list);
     r->counts.replayed++;
     TRY(r->to->capture->launch(r->to, one->kept));
     return finish(r);
@@ -170,7 +181,7 @@ err replays_do(replays *r, device *dev)
     }
     replay *one = find(r);
     if (one)
-        return one->refused ? do_plainly(r, &one->list) : do_kept(r, one);
+        return do_kept(r, one);
     TRY(do_plainly(r, &r->notes.list));
     remember(r);
     return OK;

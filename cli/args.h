@@ -44,6 +44,10 @@ int command_run(const command *c, int argc, char **argv);
     {"--threads", 0, ARG_WHOLE, offsetof(type, run.threads), "N", false, "CPU threads (default: all this process may use)"}, \
     {"--quiet", 'q', ARG_FLAG, offsetof(type, run.quiet), NULL, false, "no progress and no information lines"}
 
+#define GRAPHS_ARGUMENT(type)                                                       \
+    {"--no-graphs", 0, ARG_FLAG, offsetof(type, run.no_graphs), NULL, false,        \
+     "a GPU does every step call by call instead of by CUDA graphs (for diagnosis)"}
+
 extern const command command_prepare, command_preview, command_train, command_report, command_check, command_generate, command_export, command_inspect, command_synth,
     command_probe, command_tokenize, command_preprocess, command_doctor,
     command_demo_data, command_benchmark, command_plan, command_import;

@@ -23,6 +23,7 @@ static const argument arguments[] = {
     {"--activation-checkpointing", 0, ARG_FLAG, AT(activation_checkpointing), NULL, false,
      "the training step computes blocks again in backward: less memory, more time"},
     {"--json", 0, ARG_FLAG, AT(run.json), NULL, false, "machine-readable"},
+    GRAPHS_ARGUMENT(msd_benchmark_options),
     RUN_ARGUMENTS(msd_benchmark_options),
     {0},
 };

@@ -31,6 +31,7 @@ static const argument arguments[] = {
     {"--sampling-method", 0, ARG_TEXT, AT(sampling_method), "NAME", false, "euler (default)"},
     {"--scheduler", 0, ARG_TEXT, AT(scheduler), "NAME", false, "discrete (default): as the model's scheduler_config.json says"},
     {"--drop-grounding", 0, ARG_FLAG, AT(drop_grounding), NULL, false, "ignore phrases and boxes in the resampler's queries"},
+    GRAPHS_ARGUMENT(msd_generate_options),
     RUN_ARGUMENTS(msd_generate_options),
     {0},
 };

@@ -12,6 +12,7 @@ static const argument arguments[] = {
     {"--resume", 0, ARG_TEXT, AT(resume), "HOW", false, "none, auto (newest valid checkpoint) or a step folder (default none)"},
     {"--allow-change", 0, ARG_LIST, AT(allow_change), "KEY", false, "a key that may differ from the checkpoint's config"},
     {"--dump-batches", 0, ARG_TEXT, AT(dump_batches), "DIR", false, "writes every micro-batch as inputs of `msd probe train_step`"},
+    GRAPHS_ARGUMENT(msd_train_options),
     RUN_ARGUMENTS(msd_train_options),
     {0},
 };

@@ -19,7 +19,7 @@ struct pipeline {
     device          *dev;
     dtype            type;         /* of the UNet and the adapter */
     planned         *steps;        /* of denoising */
-    ag              *graph, *kept; /* of one network call; of the contexts, for all steps of a picture */
+    ag              *graph, *kept; /* of one network call; of the contexts, for all steps and pictures of a job */
     logger          *log;
     pipeline_files   files;
     char            *adapter_path; /* the file that files.adapter stands for */
@@ -40,6 +40,7 @@ struct pipeline {
     float           *tokens;       /* (S*N, text_width) of the encoded job */
     int64_t          token_count;
     unet_context     context[2];   /* in `kept`: without and with the prompt and the subjects */
+    int64_t          context_h, context_w; /* of the latents that they were made for; 0: none */
     arena            memory, words; /* for good; for the encoded job */
 };
 
@@ -107,6 +108,13 @@ static pipeline *pipeline_new(device *dev, const pipeline_files *files, logger *
     return p;
 }
 
+static err open_steps(pipeline *p)
+{
+    TRY(planned_open(&p->steps, p->dev));
+    planned_log(p->steps, p->log);
+    return OK;
+}
+
 err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logger *log)
 {
     if (files->adapter && !files->image_encoder)
@@ -114,7 +122,7 @@ err pipeline_open(pipeline **out, device *dev, const pipeline_files *files, logg
                        "--adapter needs --image-encoder: the folder of the picture encoder it was trained with");
     pipeline *p = pipeline_new(dev, files, log);
     p->with_adapter = files->adapter != NULL;
-    err e = planned_open(&p->steps, dev);
+    err e = open_steps(p);
     if (e == OK)
         e = open_configs(p);
     if (e == OK && files->adapter)
@@ -138,7 +146,7 @@ err pipeline_open_with(pipeline **out, device *dev, const pipeline_files *files,
     p->sizes.image_width = z->image_width;
     p->sizes.phrase_width = z->phrase_width;
     memcpy(p->adapter_hash, networks->adapter_hash, sizeof p->adapter_hash);
-    err e = planned_open(&p->steps, dev);
+    err e = open_steps(p);
     if (e == OK)
         e = open_configs(p);
     if (e != OK) {
@@ -154,6 +162,8 @@ void pipeline_close(pipeline *p)
     if (!p)
         return;
     encoders_close(p->decoder);
+    if (p->steps)
+        planned_tell(p->steps, p->log);
     planned_close(p->steps);
     ag_free(p->graph);
     ag_free(p->kept);
@@ -210,6 +220,7 @@ err pipeline_encode(pipeline *p, const job *j)
     double started = clock_seconds();
     arena_reset(&p->words);
     p->tokens = NULL;
+    p->context_h = p->context_w = 0;
     encoders *e = p->encoders;
     unsigned which = ENCODE_TEXT | (j->subjects ? ENCODE_PHRASE | ENCODE_PICTURE : 0);
     if (!e) {
@@ -307,10 +318,17 @@ static err make_context(pipeline *p, const job *j, grid s, bool conditional)
 
 static err make_contexts(pipeline *p, const job *j, grid s)
 {
+    if (p->context_h == s.h && p->context_w == s.w)
+        return OK;
+    p->context_h = p->context_w = 0;
     ag_reset(p->kept);
     ag_silence(p->kept);
     TRY(make_context(p, j, s, true));
-    return j->cfg_scale > 1 ? make_context(p, j, s, false) : OK;
+    if (j->cfg_scale > 1)
+        TRY(make_context(p, j, s, false));
+    p->context_h = s.h;
+    p->context_w = s.w;
+    return OK;
 }
 
 typedef struct prediction {

@@ -20,6 +20,7 @@ typedef struct measurement {
     size_t  peak, peak_step;   /* bytes: all, and beyond weights and state */
     size_t  planned;           /* what the plan of one run says of the latter */
     size_t  gradients;         /* bytes of parameters' gradients, which are in the state */
+    int64_t graphs;            /* that runs were launched as; 0: call by call */
     int     rows;
     profile_row row[SLOWEST];
 } measurement;
@@ -146,7 +147,10 @@ static err run_part(ag *g, void *user)
 /* In planned memory, as runs do. */
 static err run_once(planned *p, benchmark *b, const benchmark_part *part)
 {
-    TRY(planned_run(p, NULL, 0, run_part, &(planned_part){b, part}));
+    planned_part user = {b, part};
+    TRY(part->replays ? planned_replay(p, NULL, 0, run_part, &user) : planned_run(p, NULL, 0, run_part, &user));
+    if (part->after)
+        TRY(part->after(b));
     return device_finish(b->dev);
 }
 
@@ -175,6 +179,8 @@ static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part
     ag *g = ag_new(profile_device(p));
     err e = part->run(b, g);
     ag_free(g);
+    if (e == OK && part->after)
+        e = part->after(b);
     int rows = profile_rows(&row, p);
     m->rows = rows < SLOWEST ? rows : SLOWEST;
     if (m->rows)
@@ -200,9 +206,13 @@ static err measure_runs(measurement *m, planned *p, benchmark *b, const benchmar
     size_t kept = a->total;
     a->total_peak = a->total;
     TRY(run_once(p, b, part)); /* warms up: primitives are made, memory is fetched */
+    if (b->dev->capture && part->replays)
+        TRY(run_once(p, b, part)); /* the graph is made */
     m->peak = a->total_peak;
     m->peak_step = m->peak - kept;
-    return run_repeats(m, p, b, part);
+    TRY(run_repeats(m, p, b, part));
+    m->graphs = planned_replays(p).kept;
+    return OK;
 }
 
 static err measure(measurement *m, benchmark *b, const benchmark_part *part)
@@ -259,10 +269,10 @@ static void print_json(FILE *out, const benchmark_part *part, const measurement 
     fprintf(out,
             "%s\n {\"name\": \"%s\", \"ms\": %.3f, \"low_ms\": %.3f, \"high_ms\": %.3f, \"cpu_ms\": %.3f, \"gflop\": %.3f,"
             " \"matrix_gflops\": %.1f, \"peak_bytes\": %zu, \"step_bytes\": %zu, \"planned_bytes\": %zu,"
-            " \"gradient_bytes\": %zu, \"slowest\": [",
+            " \"gradient_bytes\": %zu, \"graphs\": %" PRId64 ", \"slowest\": [",
             first ? "" : ",", part->name, 1e3 * m->median, 1e3 * m->low, 1e3 * m->high, 1e3 * m->cpu,
             1e-9 * m->operations, 1e-9 * m->rate, m->peak, m->peak_step, m->planned,
-            m->gradients);
+            m->gradients, m->graphs);
     for (int i = 0; i < m->rows; i++)
         fprintf(out, "%s{\"primitive\": \"%s\", \"shape\": \"%s\", \"calls\": %" PRId64 ", \"ms\": %.3f, \"gflop\": %.3f}",
                 i ? ", " : "", m->row[i].primitive, row_shape(&text, &m->row[i]), m->row[i].calls,
@@ -326,6 +336,8 @@ err benchmark_run(const benchmark_options *o, FILE *out)
     int       ran = 0;
     TRY(check_options(o));
     TRY(device_open(&b.dev, o->device, o->threads));
+    if (!o->graphs)
+        b.dev->capture = NULL;
     if (o->json)
         fprintf(out, "{\"threads\": %d, \"dtype\": \"%s\", \"parts\": [", b.dev->threads, dtype_name(o->type));
     err e = run_list(&ran, &b, benchmark_networks, out);

@@ -24,6 +24,7 @@ typedef struct benchmark_options {
     int64_t     batch;         /* pictures of the training step */
     const char *device;        /* its name for device_open; `msd plan` has none */
     int         threads;
+    bool        graphs;        /* where the device has them */
     bool        json;
     bool        recompute;     /* the training step with activation checkpointing */
     dtype       type;          /* what networks compute in */
@@ -51,6 +52,7 @@ typedef struct benchmark {
     batch                    batch;
     step_models              models;
     optimizer               *optimizer;
+    float                    loss;     /* of the training step */
     average                 *average;  /* of plan_run, or NULL */
     ag_whole                 whole;    /* of plan_run: told of the gradients of the last micro-batch, or NULL */
     void                    *whole_user;
@@ -62,6 +64,8 @@ typedef struct benchmark_part {
     err  (*open)(benchmark *b);
     err  (*run)(benchmark *b, ag *g);
     int  times; /* that a picture with guidance and 2 subjects needs it; PART_EACH_STEP: as often as it has steps */
+    bool replays;             /* what runs do by planned_replay */
+    err  (*after)(benchmark *b); /* done after run, outside of the graph: waits for the device; NULL: nothing */
 } benchmark_part;
 
 enum { PART_EACH_STEP = -1 };

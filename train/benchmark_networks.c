@@ -221,22 +221,27 @@ static err open_train(benchmark *b)
 
 static err run_train(benchmark *b, ag *g)
 {
-    float  loss;
-    double length;
     optimizer_begin(b->optimizer);
-    TRY(train_step(&loss, NULL, g, &b->models, &b->batch, 1));
+    return train_step(&b->loss, NULL, g, &b->models, &b->batch, 1);
+}
+
+static err update(benchmark *b)
+{
+    double length;
     TRY(optimizer_norm(&length, b->optimizer));
     return optimizer_update(b->optimizer, length, 1.0, 1e-4);
 }
 
 const benchmark_part benchmark_networks[] = {
-    {"UNet forward, batch 1", " unet ", open_unet, run_unet, 0},
-    {"UNet forward with guidance and 2 subjects", " denoise generate ", open_guided, run_guided, PART_EACH_STEP},
-    {"VAE decode", " vae generate ", open_vae, run_vae, 1},
-    {"VAE encode", " encode ", open_encode, run_encode, 0},
-    {"text encoder 1, 77 tokens", " text ", open_text_1, run_text, 2 + SUBJECTS}, /* prompts and phrases */
-    {"text encoder 2, 77 tokens", " text ", open_text_2, run_text, 2},
-    {"image encoder, 1 picture", " vision generate ", open_vision, run_vision, SUBJECTS},
-    {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train, 0},
+    {"UNet forward, batch 1", " unet ", open_unet, run_unet, .replays = true},
+    {"UNet forward with guidance and 2 subjects", " denoise generate ", open_guided, run_guided,
+     .times = PART_EACH_STEP, .replays = true},
+    {"VAE decode", " vae generate ", open_vae, run_vae, .times = 1},
+    {"VAE encode", " encode ", open_encode, run_encode, .times = 0},
+    {"text encoder 1, 77 tokens", " text ", open_text_1, run_text, .times = 2 + SUBJECTS}, /* and phrases */
+    {"text encoder 2, 77 tokens", " text ", open_text_2, run_text, .times = 2},
+    {"image encoder, 1 picture", " vision generate ", open_vision, run_vision, .times = SUBJECTS},
+    {"training step, 2 subjects, encoder outputs given", " train ", open_train, run_train, .replays = true,
+     .after = update},
     {0},
 };

@@ -94,13 +94,13 @@ static err run_layer_norm(benchmark *b, ag *g)
 }
 
 const benchmark_part benchmark_ops[] = {
-    {"conv 3x3 320 at 64x64", " ops conv ", open_conv, run_conv, 0},
-    {"conv 3x3 320 at 64x64, data gradient", " ops ", open_conv, run_conv_dx, 0},
-    {"conv 3x3 1280 at 16x16", " ops ", open_conv_small, run_conv, 0},
-    {"attention 10 x 4096 x 64", " ops attention ", open_attention, run_attention, 0},
-    {"linear 1024 x 1280 -> 10240", " ops linear ", open_linear, run_linear, 0},
-    {"geglu 4096 x 5120", " ops ", open_geglu, run_geglu, 0},
-    {"group norm + SiLU 64 x 64 x 640", " ops ", open_group_norm, run_group_norm, 0},
-    {"layer norm 4096 x 640", " ops ", open_layer_norm, run_layer_norm, 0},
+    {"conv 3x3 320 at 64x64", " ops conv ", open_conv, run_conv, .times = 0},
+    {"conv 3x3 320 at 64x64, data gradient", " ops ", open_conv, run_conv_dx, .times = 0},
+    {"conv 3x3 1280 at 16x16", " ops ", open_conv_small, run_conv, .times = 0},
+    {"attention 10 x 4096 x 64", " ops attention ", open_attention, run_attention, .times = 0},
+    {"linear 1024 x 1280 -> 10240", " ops linear ", open_linear, run_linear, .times = 0},
+    {"geglu 4096 x 5120", " ops ", open_geglu, run_geglu, .times = 0},
+    {"group norm + SiLU 64 x 64 x 640", " ops ", open_group_norm, run_group_norm, .times = 0},
+    {"layer norm 4096 x 640", " ops ", open_layer_norm, run_layer_norm, .times = 0},
     {0},
 };

@@ -21,7 +21,7 @@ typedef enum reduce_dtype { REDUCE_F32, REDUCE_BF16 } reduce_dtype; /* what grad
 typedef enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8BIT } optimizer_kind;
 typedef enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA } config_device;
 
-enum { CONFIG_KEYS = 58 }; /* rows of the table */
+enum { CONFIG_KEYS = 59 }; /* rows of the table */
 
 typedef struct config_place {
     const char *file; /* RUN.yaml, "--set a.b=c", or NULL: a default */
@@ -81,6 +81,7 @@ typedef struct run_config {
     struct {
         int kind;                          /* config_device */
         int dtype;                         /* config_dtype */
+        bool graphs;                       /* off: the card does every step call by call */
     } device;
     config_place place[CONFIG_KEYS];       /* where each key was given */
 } run_config;

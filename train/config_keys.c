@@ -77,6 +77,7 @@ const config_key config_keys[CONFIG_KEYS] = {
 
     {"device.kind", KEY_CHOICE, AT(device.kind), .fallback = "auto", .names = {"auto", "cpu", "cuda"}, .free = true},
     {"device.dtype", KEY_CHOICE, AT(device.dtype), .fallback = "auto", .names = {"auto", "f32", "bf16"}, .free = true},
+    {"device.graphs", KEY_SWITCH, AT(device.graphs), .fallback = "on", .free = true},
 };
 
 const config_key *config_key_find(const char *name)

@@ -111,16 +111,18 @@ static err parse_stored_type(stored_type *out, const char *name, stored_type fal
 
 /* ---- training ---- */
 
-/* The settings of --set, and --device and --dtype as such, which are the last; the arena's. */
+/* The settings of --set, and --device, --dtype and --no-graphs as such, which are the last; the arena's. */
 static const char **settings(int *count, arena *memory, const msd_list *set, const msd_run *o)
 {
-    const char **all = ARENA_ARRAY(memory, const char *, set->count + 2);
+    const char **all = ARENA_ARRAY(memory, const char *, set->count + 3);
     for (*count = 0; *count < set->count; (*count)++)
         all[*count] = set->item[*count];
     if (o->device)
         all[(*count)++] = arena_print(memory, "device.kind=%s", o->device);
     if (o->dtype)
         all[(*count)++] = arena_print(memory, "device.dtype=%s", o->dtype);
+    if (o->no_graphs)
+        all[(*count)++] = "device.graphs=off";
     return all;
 }
 
@@ -283,7 +285,7 @@ int msd_benchmark(const msd_benchmark_options *o, FILE *out)
         return libmsd_status(e);
     benchmark_options b = {.what = o->what, .model = o->model, .image_encoder = o->image_encoder, .random = o->random,
                            .repeats = o->repeats, .size = o->size, .batch = o->batch, .device = libmsd_device(&o->run),
-                           .threads = (int)o->run.threads, .json = o->run.json,
+                           .threads = (int)o->run.threads, .graphs = !o->run.no_graphs, .json = o->run.json,
                            .type = libmsd_type(&o->run), .recompute = o->activation_checkpointing};
     return libmsd_status(benchmark_run(&b, out));
 }

@@ -63,6 +63,8 @@ static err run_job(const msd_generate_options *o, const job *j, logger *log)
                             .type = libmsd_type(&o->run)};
     TRY(libmsd_check_run(&o->run));
     TRY(device_open(&dev, libmsd_device(&o->run), (int)o->run.threads));
+    if (o->run.no_graphs)
+        dev->capture = NULL;
     err e = pipeline_open(&p, dev, &files, log);
     if (e == OK)
         e = generate_pictures(p, j, log);

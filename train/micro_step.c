@@ -111,6 +111,7 @@ err micro_step_plan(run *r)
     char     text[3][32];
     size_t   bytes;
     TRY(planned_open(&r->steps, r->dev));
+    planned_log(r->steps, r->log);
     TRY(choose(&bytes, r, limit));
     log_info(r->log, "memory: %s of weights and state, %s a step%s", text_bytes(text[0], taken), text_bytes(text[1], bytes),
              r->recompute ? " (activation checkpointing)" : "");

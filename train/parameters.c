@@ -61,8 +61,12 @@ err parameters_open_device(device **out, const run_config *c, const ranks *all, 
 {
     const char *kind = parameters_device(c);
     if (strcmp(kind, "cuda") || !all)
-        return device_open(out, kind, threads);
-    return device_open_cuda(out, device_cuda_cards() == 1 ? 0 : ranks_local(all));
+        TRY(device_open(out, kind, threads));
+    else
+        TRY(device_open_cuda(out, device_cuda_cards() == 1 ? 0 : ranks_local(all)));
+    if (!c->device.graphs)
+        (*out)->capture = NULL;
+    return OK;
 }
 
 dtype parameters_type(const run_config *c)

@@ -63,6 +63,8 @@ static err run_once(part_plan *p, benchmark *b, const benchmark_part *part)
     ag *g = ag_new(b->dev);
     err e = part->run(b, g);
     ag_free(g);
+    if (e == OK && part->after)
+        e = part->after(b);
     meta_watch(b->dev, NULL, NULL);
     TRY(e);
     const meta_report *r = meta_report_of(b->dev);

@@ -136,6 +136,6 @@ static err run_run(benchmark *b, ag *g)
 }
 
 const benchmark_part plan_run[] = {
-    {"training step", " run ", open_run, run_run, 0},
+    {"training step", " run ", open_run, run_run, .times = 0},
     {0},
 };

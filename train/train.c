@@ -142,6 +142,7 @@ static err loop(run *r, file_log *log, watch *w)
     progress_end(&bar);
     tell_bad_samples(r);
     run_reduce_tell(r, r->step - started);
+    planned_tell(r->steps, r->log);
     TRY(ranks_barrier(r->ranks)); /* nobody leaves while rank 0 saves */
     if (ending != OK && r->step < c->train.steps)
         return err_set(ending, "interrupted after step %" PRId64 " of %" PRId64 ", which is saved; go on with --resume auto", r->step,

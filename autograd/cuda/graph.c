@@ -1,5 +1,6 @@
-/* Steps as CUDA graphs: the stream's work is captured, and launched as one. Everything that a kernel reads as an argument is
- * kept with it: addresses and numbers; what changes comes from pinned memory by copies that are part of the graph. */
+/* Steps as CUDA graphs: the stream's work is captured, and launched as one. Everything that a kernel reads as an
+ * argument is kept with it: addresses and numbers; what changes comes from pinned memory by copies that are part of
+ * the graph. */
 #include <stdlib.h>
 
 #include "autograd/cuda/cuda.h"

@@ -99,7 +99,7 @@ static void test_documented_block(void **state)
         "optimizer: {kind: adamw, lr: 1e-4, weight_decay: 0.01, betas: [0.9, 0.999], eps: 1e-8, schedule: constant, "
         "warmup: 0}\n"
         "output:    {dir: runs/one, checkpoint_every: 500, keep: 3, sample_every: 500, samples: null}\n"
-        "device:    {kind: auto, dtype: auto}\n";
+        "device:    {kind: auto, dtype: auto, graphs: on}\n";
     problems p;
     run_config *c = load(&p, block, NULL);
     assert_int_equal(p.count, 0);

@@ -113,6 +113,8 @@ static err take_block(planned *p, size_t bytes)
 {
     if (bytes <= p->bytes)
         return OK;
+    if (p->block)
+        replays_forget(p->replays);
     give_block(p);
     TRY(p->dev->memory->get(p->dev->memory, &p->block, bytes, LIFE_STEP));
     p->bytes = bytes;

@@ -42,14 +42,21 @@ static void free_replay(replays *r, replay *one)
     r->count--;
 }
 
+void replays_forget(replays *r)
+{
+    for (replay *one = r ? r->first : NULL, *next; one; one = next) {
+        next = one->next;
+        free_replay(r, one);
+    }
+    if (r)
+        r->first = NULL;
+}
+
 void replays_free(replays *r)
 {
     if (!r)
         return;
-    for (replay *one = r->first, *next; one; one = next) {
-        next = one->next;
-        free_replay(r, one);
-    }
+    replays_forget(r);
     noting_free(&r->notes);
     free(r);
 }

@@ -20,6 +20,7 @@ struct ag {
     int         taped, tape_capacity;
     tensor_list live;     /* step tensors whose reference the open scopes hold, oldest first */
     tensor_list borrowed; /* tensors from outside the graph that got a gradient buffer from it */
+    arena      *keep;     /* of the structs of training state's gradients, which outlive the graph; NULL: they do not */
     completion  watch;
 };
 
@@ -77,6 +78,7 @@ void ag_reset(ag *g)
     arena_reset(&g->nodes);
     completion_reset(&g->watch);
     g->silent = g->again = g->result_next = false;
+    g->keep = NULL;
     g->status = OK;
 }
 
@@ -230,14 +232,25 @@ err op_extra(ag *g, op_call *c, int slot, const char *name, dtype type, int ndim
 
 /* ---- backward ---- */
 
+static bool is_state(const tensor *t)
+{
+    return t->mem && t->mem->life == LIFE_STATE;
+}
+
+static bool is_kept(const ag *g, const tensor *t)
+{
+    return g->keep && !t->recorded && is_state(t);
+}
+
 static err make_grad(ag *g, tensor *t)
 {
     if (t->grad)
         return OK;
-    dtype type = t->mem && t->mem->life == LIFE_STATE ? DT_F32 : t->type; /* sums over a step need all their bits */
-    TRY(tensor_new(&t->grad, &g->nodes, g->dev, LIFE_STEP, t->name, type, t->ndim, t->dim));
+    dtype type = is_state(t) ? DT_F32 : t->type; /* sums over a step need all their bits */
+    arena *owner = is_kept(g, t) ? g->keep : &g->nodes;
+    TRY(tensor_new(&t->grad, owner, g->dev, LIFE_STEP, t->name, type, t->ndim, t->dim));
     t->grad_fresh = true;
-    if (!t->recorded)
+    if (!t->recorded && !is_kept(g, t))
         list_add(&g->borrowed, t);
     return OK;
 }
@@ -327,6 +340,11 @@ void ag_watch(ag *g, ag_whole whole, void *user)
 {
     g->watch.whole = whole;
     g->watch.user = user;
+}
+
+void ag_keep_gradients(ag *g, arena *owner)
+{
+    g->keep = owner;
 }
 
 void ag_silence(ag *g)

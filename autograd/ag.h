@@ -31,6 +31,10 @@ int64_t ag_tape_length(const ag *g);
 
 /* d(loss)/d(every tensor with needs_grad behind it), added into ->grad. loss is f32 with one element. */
 err ag_backward(ag *g, tensor *loss);
+/* Gradients of training state are the caller's from now on: their structs live in `owner`, their data, of LIFE_STEP, until
+ * he releases it and sets ->grad to NULL; ag_reset leaves them. Else those that the graph made go with it. Before the
+ * first op; until ag_reset. */
+void ag_keep_gradients(ag *g, arena *owner);
 /* Told of each trainable tensor (of rows of a stack: the stack) as soon as backward has added all to its gradient; in an
  * order that is the same for the same graph. A tensor that got nothing is told of too (grad_fresh stays). Its error is
  * backward's. */

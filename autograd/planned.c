@@ -17,7 +17,7 @@ typedef struct entry {
 
 struct planned {
     device *dev, *meta;
-    device  face;       /* dev, whose memory is the plan of the step that runs */
+    device  face;       /* dev, whose memory is the plan of the step that runs or ran last */
     device  direct;     /* the same for calls that face's were noted for */
     replays *replays;   /* NULL: dev keeps no calls */
     ag     *graph, *dry;
@@ -41,8 +41,18 @@ err planned_open(planned **out, device *dev)
     return OK;
 }
 
+/* What the last step left is to be given back by now. */
+static void end_step(planned *p)
+{
+    if (p->face.memory == p->dev->memory)
+        return;
+    planned_allocator_close(p->face.memory);
+    p->face.memory = p->direct.memory = p->dev->memory;
+}
+
 static void give_block(planned *p)
 {
+    end_step(p);
     if (p->block)
         p->dev->memory->put(p->dev->memory, p->block, p->bytes, LIFE_STEP);
     p->block = NULL;
@@ -111,6 +121,7 @@ err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, pla
 /* One block for all steps: it grows to the largest that ran. */
 static err take_block(planned *p, size_t bytes)
 {
+    end_step(p);
     if (bytes <= p->bytes)
         return OK;
     if (p->block)
@@ -151,9 +162,7 @@ static err run(planned *p, const int64_t *key, int keys, planned_step step, void
     planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
     p->face.memory = p->direct.memory = memory;
     err result = noted ? run_noted(p, step, user) : run_step(p, step, user);
-    p->face.memory = p->direct.memory = p->dev->memory;
     p->strays += planned_allocator_strays(memory);
-    planned_allocator_close(memory);
     return result;
 }
 

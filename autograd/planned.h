@@ -26,7 +26,9 @@ void planned_close(planned *p); /* gives the block back; NULL is fine */
 
 /* Plans and takes nothing; *bytes: what the step needs. Errors are the step's. keys 0: key may be NULL. */
 err planned_foresee(size_t *bytes, planned *p, const int64_t *key, int keys, planned_step step, void *user);
-/* The same key stands for the same allocations. E_MEMORY when the block cannot be had; else the step's own error. */
+/* The same key stands for the same allocations. What the step kept for its caller (ag_keep_gradients) stays where it is
+ * until he gives it back, which has to be before the next step, planned_rest or planned_close. E_MEMORY when the block cannot
+ * be had; else the step's own error. */
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user);
 
 /* The same, where the device may keep the step's calls and do them all at once when they come again

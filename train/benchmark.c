@@ -19,7 +19,7 @@ typedef struct measurement {
     double  operations, rate;  /* of one run; rate: the machine's, operations a second */
     size_t  peak, peak_step;   /* bytes: all, and beyond weights and state */
     size_t  planned;           /* what the plan of one run says of the latter */
-    size_t  gradients;         /* bytes of parameters' gradients, which are in the state */
+    size_t  gradients;         /* bytes of parameters' gradients that are in the state; those of a step's memory are in that */
     int64_t graphs;            /* that runs were launched as; 0: call by call */
     int     rows;
     profile_row row[SLOWEST];
@@ -193,7 +193,7 @@ static err run_profiled(measurement *m, benchmark *b, const benchmark_part *part
 static err foresee(measurement *m, planned *p, benchmark *b, const benchmark_part *part)
 {
     TRY(planned_foresee(&m->planned, p, NULL, 0, run_part, &(planned_part){b, part}));
-    for (int i = 0; b->optimizer && i < b->optimizer->count; i++)
+    for (int i = 0; b->optimizer && !b->optimizer->how.passing && i < b->optimizer->count; i++)
         m->gradients += (size_t)tensor_count(b->optimizer->param[i].t) * sizeof(float);
     return OK;
 }

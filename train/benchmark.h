@@ -29,6 +29,7 @@ typedef struct benchmark_options {
     bool        recompute;     /* the training step with activation checkpointing */
     dtype       type;          /* what networks compute in */
     const run_config *config;  /* of `msd plan RUN.yaml` alone */
+    int         ranks;         /* likewise; 0: one process */
 } benchmark_options;
 
 /* Prints a table, or one JSON object, to `out`. E_USAGE, or what loading and running met. */

@@ -207,7 +207,7 @@ static err open_train(benchmark *b)
 {
     scheduler_config scheduler;
     parameters       list;
-    adamw            how = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
+    adamw            how = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .passing = true};
     TRY(load_any_unet(b, true));
     TRY(new_adapter(b));
     TRY(scheduler_config_load(&scheduler, NULL));
@@ -222,14 +222,22 @@ static err open_train(benchmark *b)
 static err run_train(benchmark *b, ag *g)
 {
     optimizer_begin(b->optimizer);
-    return train_step(&b->loss, NULL, g, &b->models, &b->batch, 1);
+    optimizer_expect(b->optimizer, g);
+    err e = train_step(&b->loss, NULL, g, &b->models, &b->batch, 1);
+    optimizer_take(b->optimizer);
+    if (e != OK || (ag_device(g)->dataless && !b->dev->dataless)) /* no update follows */
+        optimizer_drop(b->optimizer);
+    return e;
 }
 
 static err update(benchmark *b)
 {
     double length;
-    TRY(optimizer_norm(&length, b->optimizer));
-    return optimizer_update(b->optimizer, length, 1.0, 1e-4);
+    err e = optimizer_norm(&length, b->optimizer);
+    if (e == OK)
+        e = optimizer_update(b->optimizer, length, 1.0, 1e-4);
+    optimizer_drop(b->optimizer);
+    return e;
 }
 
 const benchmark_part benchmark_networks[] = {

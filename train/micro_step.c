@@ -32,12 +32,17 @@ static err run_once(ag *g, void *user)
     step_models models = models_of(r);
     if (s->sends)
         ag_watch(g, ag_device(g)->dataless ? pass_over : reduction_whole, r->reduction);
-    if (!ag_device(g)->dataless)
-        return train_step(&s->loss, NULL, g, &models, &r->batches.batch, s->parts);
+    optimizer_expect(r->optimizer, g);
+    if (!ag_device(g)->dataless) {
+        err e = train_step(&s->loss, NULL, g, &models, &r->batches.batch, s->parts);
+        optimizer_take(r->optimizer);
+        return e;
+    }
     bool *fresh = ARENA_ARRAY(&r->memory, bool, r->optimizer->count);
     optimizer_marks(fresh, r->optimizer);
     err e = train_step(&s->loss, NULL, g, &models, &r->batches.batch, s->parts);
     optimizer_set_marks(r->optimizer, fresh);
+    optimizer_drop(r->optimizer);
     return e;
 }
 

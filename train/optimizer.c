@@ -23,7 +23,8 @@ tensor *parameter_whole(const parameter *p)
 
 const tensor *parameter_gradient(const parameter *p)
 {
-    return parameter_whole(p)->grad_fresh ? NULL : read_of(p)->grad;
+    const tensor *whole = parameter_whole(p);
+    return whole->grad_fresh || !whole->grad ? NULL : read_of(p)->grad;
 }
 
 static err make_gradient(optimizer *o, arena *owner, int i)
@@ -51,7 +52,8 @@ static err make_state(optimizer *o, arena *owner, int i)
     CHECK(t->type == DT_F32 && t->needs_grad && tensor_contiguous(t), "%s is not an f32 trainable", o->param[i].name);
     bool eight_bits = o->how.eight_bits && tensor_count(t) >= OPTIMIZER_SMALL;
     dtype type = eight_bits ? DT_U8 : DT_F32;
-    TRY(make_gradient(o, owner, i));
+    if (!o->how.passing)
+        TRY(make_gradient(o, owner, i));
     if (o->how.elsewhere)
         return OK;
     TRY(make_zeros(&o->m[i], o, owner, i, type, t->ndim, t->dim));
@@ -90,6 +92,33 @@ void optimizer_free(optimizer *o)
         tensor_release(o->m_absmax[i]);
         tensor_release(o->v_absmax[i]);
     }
+    if (o)
+        arena_free(&o->room);
+}
+
+void optimizer_expect(optimizer *o, ag *g)
+{
+    if (o->how.passing)
+        ag_keep_gradients(g, &o->room);
+}
+
+void optimizer_take(optimizer *o)
+{
+    for (int i = 0; o->how.passing && i < o->count; i++) {
+        tensor *read = read_of(&o->param[i]), *whole = parameter_whole(&o->param[i]);
+        if (read != whole && whole->grad && !read->grad)
+            read->grad = tensor_grad_view(&o->room, read);
+    }
+}
+
+void optimizer_drop(optimizer *o)
+{
+    if (!o->how.passing)
+        return;
+    for (int i = 0; i < o->count; i++)
+        free_gradient(&o->param[i]);
+    arena_reset(&o->room);
+    optimizer_begin(o);
 }
 
 void optimizer_begin(optimizer *o)

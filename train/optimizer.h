@@ -5,10 +5,12 @@
  *     optimizer_norm(&norm, o);
  *     optimizer_update(o, norm, max_norm, lr);
  *
- * A tensor that took no part has gradient zero: its moments and decay still run. */
+ * A tensor that took no part has gradient zero: its moments and decay still run. With one backward an update the gradients
+ * can be of the step's memory (adamw.passing). */
 #ifndef MSD_TRAIN_OPTIMIZER_H
 #define MSD_TRAIN_OPTIMIZER_H
 
+#include "autograd/ag.h"
 #include "autograd/device.h"
 
 typedef struct parameter {
@@ -23,6 +25,8 @@ typedef struct adamw {
     double beta1, beta2, eps, weight_decay;
     bool   eight_bits; /* moments as device.h's adamw8 has them; tensors below OPTIMIZER_SMALL numbers keep f32 */
     bool   elsewhere;  /* the moments are train/sharded.h's: this optimizer has none and updates nothing */
+    bool   passing;    /* gradients are of the step's memory: backward makes each where activations no longer lie, and
+                          optimizer_drop gives them back; for one backward an update */
 } adamw;
 
 enum { OPTIMIZER_SMALL = 4096 };
@@ -35,6 +39,7 @@ typedef struct optimizer {
     tensor         **m_absmax, **v_absmax; /* of the codes' blocks; NULL where the moments are f32 */
     adamw            how;
     int64_t          updates; /* done so far */
+    arena            room;    /* structs of gradients that pass */
 } optimizer;
 
 /* The tensor that holds its gradient: what the network reads, or the stack that this is rows of. */
@@ -48,6 +53,11 @@ void optimizer_free(optimizer *o);
  * reads, or the part of its stack's that belongs to it. */
 const tensor *parameter_gradient(const parameter *p);
 void optimizer_begin(optimizer *o);
+/* Of gradients that pass, and nothing where they stay: before a backward the graph is told to keep them, after it they are
+ * the optimizer's, and when all is read they are given back. */
+void optimizer_expect(optimizer *o, ag *g);
+void optimizer_take(optimizer *o);
+void optimizer_drop(optimizer *o);
 /* Which gradients hold nothing yet, fresh[0..count): what a step that only plans (autograd/planned.h) is followed by. */
 void optimizer_marks(bool *fresh, const optimizer *o);
 void optimizer_set_marks(optimizer *o, const bool *fresh);

@@ -288,6 +288,7 @@ static err plan_config(planning *p, arena *memory)
     if (p->card)
         config->device.kind = CONFIG_DEVICE_CUDA; /* and so the type, unless it says one */
     p->made.config = config;
+    p->made.ranks = p->many.ranks;
     p->made.size = config->data.resolution;
     p->made.type = parameters_type(config);
     return plan_parts(p);

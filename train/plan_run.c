@@ -84,7 +84,9 @@ static err open_run(benchmark *b)
     make_batch(b);
     parameters_list(&list, &b->memory, &b->adapter, c);
     TRY(benchmark_copy_adapter(b, &list));
-    TRY(optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, parameters_adamw(c)));
+    adamw how = parameters_adamw(c);
+    how.passing = c->train.accumulation == 1 && b->options->ranks <= 1;
+    TRY(optimizer_new(&b->optimizer, &b->memory, b->dev, list.trained, list.trained_count, how));
     if (!(c->train.ema > 0))
         return OK;
     return average_new(&b->average, &b->memory, b->dev, b->optimizer->param, b->optimizer->count, c->train.ema);
@@ -117,22 +119,39 @@ static err encode_batch(benchmark *b)
     return OK;
 }
 
-static err run_run(benchmark *b, ag *g)
+static err update(benchmark *b)
+{
+    double length;
+    TRY(optimizer_norm(&length, b->optimizer));
+    TRY(optimizer_update(b->optimizer, length, b->options->config->train.max_grad_norm, 1e-4));
+    return b->average ? average_update(b->average) : OK;
+}
+
+static err accumulate(benchmark *b, ag *g)
 {
     float   loss;
-    double  length;
     int64_t parts = b->options->config->train.accumulation;
-    optimizer_begin(b->optimizer);
     for (int64_t micro = 0; micro < parts; micro++) {
         if (b->encoders)
             TRY(encode_batch(b));
         if (b->whole && micro == parts - 1)
             ag_watch(g, b->whole, b->whole_user);
-        TRY(train_step(&loss, NULL, g, &b->models, &b->batch, parts));
+        optimizer_expect(b->optimizer, g);
+        err e = train_step(&loss, NULL, g, &b->models, &b->batch, parts);
+        optimizer_take(b->optimizer);
+        TRY(e);
     }
-    TRY(optimizer_norm(&length, b->optimizer));
-    TRY(optimizer_update(b->optimizer, length, b->options->config->train.max_grad_norm, 1e-4));
-    return b->average ? average_update(b->average) : OK;
+    return OK;
+}
+
+static err run_run(benchmark *b, ag *g)
+{
+    optimizer_begin(b->optimizer);
+    err e = accumulate(b, g);
+    if (e == OK)
+        e = update(b);
+    optimizer_drop(b->optimizer);
+    return e;
 }
 
 const benchmark_part plan_run[] = {

@@ -164,6 +164,7 @@ static err make_optimizer(run *r)
     adamw how = parameters_adamw(c);
     TRY(run_reduce_open(r));
     how.elsewhere = r->reduction && r->reduction->sharded;
+    how.passing = !r->reduction && c->train.accumulation == 1;
     TRY(optimizer_new(&r->optimizer, &r->memory, r->dev, p->trained, p->trained_count, how));
     TRY(run_reduce_share(r));
     if (!(c->train.ema > 0))

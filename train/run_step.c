@@ -115,6 +115,7 @@ err run_step(step_record *record, run *r)
     if (e == OK)
         e = isfinite(record->loss) && isfinite(record->grad_norm) ? update(r, record) : skip(r, record, &names);
     arena_free(&names.memory);
+    optimizer_drop(r->optimizer);
     TRY(e);
     r->step = record->step;
     record->skipped = r->skips.all;

@@ -38,7 +38,7 @@ static void bench_open(bench *b, bool eight_bits, double decay, int threads)
         counter_uniform(t->data, names[i], 0, n);
         b->param[i] = (parameter){.name = names[i], .t = t, .rate = 1};
     }
-    adamw how = {0.9, 0.999, 1e-8, decay, eight_bits, false};
+    adamw how = {0.9, 0.999, 1e-8, decay, eight_bits, false, false};
     assert_int_equal(optimizer_new(&b->o, &b->memory, b->dev, b->param, 2, how), OK);
 }
 

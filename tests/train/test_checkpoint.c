@@ -65,7 +65,7 @@ static void state_open(state *s, int seed, int64_t rows)
     first[1] = -0.0f;
     first[2] = 1e-45f;
     first[3] = -FLT_MAX;
-    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, false, false}), OK);
+    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, false, false, false}), OK);
     for (int i = 0; i < TRAINED; i++) {
         fill(s->o->m[i], shapes[i].name, seed + 100, 1e-3f);
         fill(s->o->v[i], shapes[i].name, seed + 200, 1e-30f);
@@ -219,7 +219,7 @@ static void a_folder_of_the_same_step_is_replaced(void **unused)
 static void use_codes_and_averages(state *s, int seed)
 {
     optimizer_free(s->o);
-    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, true, false}), OK);
+    assert_int_equal(optimizer_new(&s->o, &s->memory, s->dev, s->tensor, TRAINED, (adamw){0.9, 0.999, 1e-8, 0.01, true, false, false}), OK);
     uint8_t *codes = s->o->m[0]->data;
     for (int64_t i = 0; i < tensor_count(s->o->m[0]); i++)
         codes[i] = (uint8_t)(i * 7 + seed);

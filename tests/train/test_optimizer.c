@@ -164,7 +164,7 @@ static void without_gradients_only_decay(void **state)
     (void)state;
     bench  b;
     double length = NAN;
-    bench_open(&b, (adamw){0.9, 0.999, 1e-8, 0.5, false, false});
+    bench_open(&b, (adamw){0.9, 0.999, 1e-8, 0.5, false, false, false});
     float before[7 * 13];
     memcpy(before, b.param[0].t->data, sizeof before);
     optimizer_begin(b.o);
@@ -183,8 +183,8 @@ static void small_gradients_are_not_scaled(void **state)
     (void)state;
     bench  clipped, unclipped;
     double length = NAN;
-    bench_open(&clipped, (adamw){0.9, 0.999, 1e-8, 0.01, false, false});
-    bench_open(&unclipped, (adamw){0.9, 0.999, 1e-8, 0.01, false, false});
+    bench_open(&clipped, (adamw){0.9, 0.999, 1e-8, 0.01, false, false, false});
+    bench_open(&unclipped, (adamw){0.9, 0.999, 1e-8, 0.01, false, false, false});
     set_gradients(&clipped, 0, 1e-3);
     set_gradients(&unclipped, 0, 1e-3);
     assert_int_equal(optimizer_norm(&length, clipped.o), OK);
@@ -203,7 +203,7 @@ static void memory_is_state(void **state)
 {
     (void)state;
     bench b;
-    bench_open(&b, (adamw){0.9, 0.999, 1e-8, 0.01, false, false});
+    bench_open(&b, (adamw){0.9, 0.999, 1e-8, 0.01, false, false, false});
     size_t elements = 7 * 13 + 5 + 12 + 1;
     assert_true(b.dev->memory->in_use[LIFE_STATE] >= 4 * elements * sizeof(float));
     assert_int_equal(b.dev->memory->total, b.dev->memory->in_use[LIFE_STATE]);

@@ -381,7 +381,7 @@ static void trainer_open(trainer *t, golden *g)
     parameters_list(&t->parameters, &t->memory, &t->adapter, NULL);
     assert_int_equal(t->parameters.count, t->parameters.trained_count + 1);
     const parameters *p = &t->parameters;
-    adamw             how = {0.9, 0.999, 1e-8, 0.01, false, false};
+    adamw             how = {0.9, 0.999, 1e-8, 0.01, false, false, false};
     assert_int_equal(optimizer_new(&t->optimizer, &t->memory, t->dev, p->trained, p->trained_count, how), OK);
     read_batch(&t->batch, g);
 }

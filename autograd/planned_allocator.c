@@ -11,6 +11,7 @@ typedef struct planned_allocator {
     bool        holds[LIFETIME_COUNT]; /* does the plan have allocations of that lifetime */
     size_t     *live;                 /* indices of the plan's allocations in use */
     size_t      lives;
+    size_t      settled;              /* the first of those: got before the restart */
     int64_t     strays, outside;
 } planned_allocator;
 
@@ -24,12 +25,13 @@ static size_t foreseen(planned_allocator *p, lifetime life)
     return i;
 }
 
-/* A step that differs from the planned one may hold tensors for longer: their places are not given out again. */
+/* A step that differs from the planned one may hold tensors for longer: their places are not given out again. What was
+ * got before the restart is as planned, and when its place is another's turn, as planned too, it does not yet hold anything. */
 static bool place_free(const planned_allocator *p, size_t i)
 {
     const memory_plan *plan = p->plan;
     size_t      from = plan->offset[i], to = from + plan->item[i].bytes;
-    for (size_t n = 0; n < p->lives; n++) {
+    for (size_t n = p->settled; n < p->lives; n++) {
         size_t other = plan->offset[p->live[n]];
         if (from < other + plan->item[p->live[n]].bytes && other < to)
             return false;
@@ -72,6 +74,15 @@ static size_t live_at(const planned_allocator *p, const void *memory)
     return p->lives;
 }
 
+static void forget(planned_allocator *p, size_t n)
+{
+    if (n < p->settled) {
+        p->live[n] = p->live[--p->settled];
+        n = p->settled;
+    }
+    p->live[n] = p->live[--p->lives];
+}
+
 static void put(allocator *a, void *memory, size_t bytes, lifetime life)
 {
     planned_allocator *p = (planned_allocator *)a;
@@ -79,7 +90,7 @@ static void put(allocator *a, void *memory, size_t bytes, lifetime life)
           a->in_use[life]);
     size_t n = live_at(p, memory);
     if (n < p->lives)
-        p->live[n] = p->live[--p->lives];
+        forget(p, n);
     else
         p->inner->put(p->inner, memory, bytes, life);
     a->in_use[life] -= bytes;
@@ -103,6 +114,7 @@ void planned_allocator_restart(allocator *a)
     planned_allocator *p = (planned_allocator *)a;
     for (int life = 0; life < LIFETIME_COUNT; life++)
         p->next[life] = 0;
+    p->settled = p->lives;
 }
 
 int64_t planned_allocator_strays(const allocator *a)

@@ -34,7 +34,9 @@ void plan_free(memory_plan *p);
  * inner gave before may be put back here. p, block and inner outlive it. */
 void planned_allocator_open(allocator **out, const memory_plan *p, void *block, allocator *inner);
 void planned_allocator_close(allocator *a);    /* nothing of the plan may be in use; NULL is fine */
-void planned_allocator_restart(allocator *a);  /* the next step begins: gets count from the plan's start again */
+/* Gets count from the plan's start again: for the next step, or for the calls of a noted one, when what lives now keeps its
+ * place but is not in the way of what the plan puts there before it. */
+void planned_allocator_restart(allocator *a);
 int64_t planned_allocator_strays(const allocator *a);
 int64_t planned_allocator_outside(const allocator *a); /* gets that went to inner, foreseen or not */
 /* The plan and its block: what the same gets are given follows from these two. */

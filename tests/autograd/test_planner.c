@@ -156,6 +156,39 @@ static void strays(void **unused)
     device_close(cpu);
 }
 
+/* The calls of a noted step are done when its tensors have all been given places: scratch of an early call then gets the place
+ * of a tensor that a later one makes and that outlives the step. */
+static void kept_beyond_a_step(void **unused)
+{
+    (void)unused;
+    device *cpu;
+    assert_int_equal(device_open_cpu(&cpu, 1), OK);
+    allocation  item[] = {{100, LIFE_SCRATCH, 0, 2}, {100, LIFE_STEP, 2, 8}, {100, LIFE_STEP, 3, 8}, {64, LIFE_SCRATCH, 4, 5}};
+    memory_plan p;
+    allocator  *a;
+    void       *kept[2], *early, *late;
+    assert_int_equal(plan_make(&p, item, 4), OK);
+    assert_int_equal(p.offset[0], p.offset[1]);
+    char *block = aligned_alloc(64, (p.peak + 63) / 64 * 64);
+    planned_allocator_open(&a, &p, block, cpu->memory);
+    assert_int_equal(a->get(a, &kept[0], 100, LIFE_STEP), OK);
+    assert_int_equal(a->get(a, &kept[1], 100, LIFE_STEP), OK);
+    planned_allocator_restart(a);
+    assert_int_equal(a->get(a, &early, 100, LIFE_SCRATCH), OK);
+    assert_ptr_equal(early, kept[0]);
+    a->put(a, early, 100, LIFE_SCRATCH);
+    assert_int_equal(a->get(a, &late, 64, LIFE_SCRATCH), OK);
+    a->put(a, kept[0], 100, LIFE_STEP); /* the first of three, before scratch */
+    a->put(a, late, 64, LIFE_SCRATCH);
+    a->put(a, kept[1], 100, LIFE_STEP);
+    assert_int_equal(planned_allocator_outside(a), 0);
+    assert_int_equal(a->total, 0);
+    planned_allocator_close(a);
+    free(block);
+    plan_free(&p);
+    device_close(cpu);
+}
+
 /* ---- the meta device ---- */
 
 /* y = silu(x w^T + b), loss = mse(y, 0), backward */
@@ -218,7 +251,7 @@ static void meta_counts_a_step(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_graphs), cmocka_unit_test(edges), cmocka_unit_test(strays),
+        cmocka_unit_test(random_graphs), cmocka_unit_test(edges), cmocka_unit_test(strays), cmocka_unit_test(kept_beyond_a_step),
         cmocka_unit_test(meta_counts_a_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,9 +16,12 @@ cudaError_t check_side(const char *call, const void *memory, size_t bytes, bool 
                  describe(memory).c_str(), bytes, device ? "device" : "host");
 }
 
-/* On the stream; checked again when it runs, since memory may have been freed. */
-cudaError_t move(void *to, const void *from, size_t bytes, bool to_device, bool from_device)
+/* On the stream; checked again when it runs, since memory may have been freed. pinned: what has to be it, or NULL. */
+cudaError_t move(void *to, const void *from, size_t bytes, bool to_device, bool from_device, const void *pinned)
 {
+    if (pinned && !is_pinned(pinned, bytes))
+        return fault(cudaErrorIllegalAddress, "cudaMemcpyAsync: %p is not %zu bytes of pinned memory any more", pinned,
+                     bytes);
     if (cudaError_t e = check_side("cudaMemcpy", to, bytes, to_device))
         return e;
     if (cudaError_t e = check_side("cudaMemcpy", from, bytes, from_device))
@@ -48,10 +51,12 @@ cudaError_t copy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind k
     if (!from_device && pageable) { /* the library stages it before it returns */
         std::vector<char> staged((const char *)from, (const char *)from + bytes);
         return enqueue(stream, "cudaMemcpyAsync", [to, staged, to_device] {
-            return move(to, staged.data(), staged.size(), to_device, false);
+            return move(to, staged.data(), staged.size(), to_device, false, nullptr);
         });
     }
-    cudaError_t e = enqueue(stream, "cudaMemcpyAsync", [=] { return move(to, from, bytes, to_device, from_device); });
+    const void *pinned = pageable ? nullptr : !to_device ? to : !from_device ? from : nullptr;
+    cudaError_t e = enqueue(stream, "cudaMemcpyAsync",
+                            [=] { return move(to, from, bytes, to_device, from_device, pinned); });
     return e || !pageable ? e : run_stream(stream);
 }
 

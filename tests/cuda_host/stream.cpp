@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <vector>
 
 using namespace cuda_host;
@@ -21,9 +22,11 @@ struct CUgraphNode_st {
 typedef std::vector<CUgraphNode_st> node_list;
 
 struct CUgraph_st {
-    node_list    nodes;
-    cudaStream_t origin;
-    bool         invalid;
+    node_list             nodes;
+    cudaStream_t          origin;
+    bool                  invalid;
+    cudaStreamCaptureMode mode;
+    std::thread::id       thread; /* that began it */
 };
 
 struct CUgraphExec_st {
@@ -62,6 +65,8 @@ struct stream_state {
     std::recursive_mutex   lock;
     std::set<cudaStream_t> streams;
     std::set<cudaEvent_t>  events;
+    std::set<cudaGraph_t>  graphs;
+    std::set<cudaGraphExec_t> executables;
     CUstream_st            legacy;
     uint64_t               number = 0, seed = 0;
     int                    captures = 0;
@@ -181,15 +186,32 @@ bool is_capturing(cudaStream_t stream)
     return actual(stream)->capture != nullptr;
 }
 
+/* Of a mode that forbids it to this thread. */
 cudaError_t not_while_capturing(const char *call)
 {
     guard hold(state().lock);
-    if (state().captures == 0)
+    bool  forbidden = false;
+    for (cudaStream_t s : state().streams) {
+        if (!s->capture || s->capture->mode == cudaStreamCaptureModeRelaxed)
+            continue;
+        if (s->capture->mode == cudaStreamCaptureModeThreadLocal && s->capture->thread != std::this_thread::get_id())
+            continue;
+        s->capture->invalid = true;
+        forbidden = true;
+    }
+    if (!forbidden)
         return cudaSuccess;
-    for (cudaStream_t s : state().streams)
-        if (s->capture)
-            s->capture->invalid = true;
     return refuse(cudaErrorStreamCaptureUnsupported, "%s: not allowed while a stream captures", call);
+}
+
+/* Of any mode: what asks for work of this very stream. */
+static cudaError_t not_of_capturing(cudaStream_t stream, const char *call)
+{
+    guard hold(state().lock);
+    if (!is_capturing(stream))
+        return cudaSuccess;
+    actual(stream)->capture->invalid = true;
+    return refuse(cudaErrorStreamCaptureUnsupported, "%s: the stream captures", call);
 }
 
 cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<cudaError_t()> work)
@@ -199,8 +221,8 @@ cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<cudaErr
     if (!valid_stream(stream))
         return bad_stream(what);
     cudaStream_t s = actual(stream);
-    if (s == &t.legacy && t.captures > 0)
-        return not_while_capturing(what);
+    if (cudaError_t e = s == &t.legacy ? not_while_capturing(what) : cudaSuccess)
+        return e;
     if (s->capture) {
         s->capture->nodes.push_back({what, std::move(work), {s->frontier.begin(), s->frontier.end()}});
         s->frontier = {s->capture->nodes.size() - 1};
@@ -277,7 +299,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         return e;
     if (!valid_stream(stream))
         return bad_stream("cudaStreamSynchronize");
-    if (cudaError_t e = is_capturing(stream) ? not_while_capturing("cudaStreamSynchronize") : cudaSuccess)
+    if (cudaError_t e = not_of_capturing(stream, "cudaStreamSynchronize"))
+        return e;
+    if (cudaError_t e = not_while_capturing("cudaStreamSynchronize"))
         return e;
     return run_stream(stream);
 }
@@ -288,6 +312,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return e;
     if (!valid_stream(stream))
         return bad_stream("cudaStreamQuery");
+    if (cudaError_t e = not_of_capturing(stream, "cudaStreamQuery"))
+        return e;
+    if (cudaError_t e = not_while_capturing("cudaStreamQuery"))
+        return e;
     return run_stream(stream);
 }
 
@@ -390,8 +418,12 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     guard hold(state().lock);
     if (!state().events.count(event))
         return refuse(cudaErrorInvalidResourceHandle, "cudaEventSynchronize: no such event");
-    if (event->capture)
+    if (event->capture) {
+        event->capture->invalid = true;
         return refuse(cudaErrorStreamCaptureUnsupported, "cudaEventSynchronize: the event belongs to a capture");
+    }
+    if (cudaError_t e = not_while_capturing("cudaEventSynchronize"))
+        return e;
     if (cudaError_t e = run_until(event, event->recorded))
         return e;
     return finish();
@@ -415,14 +447,14 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
     if (cudaError_t e = begin_call("cudaStreamBeginCapture"))
         return e;
     guard hold(state().lock);
     if (!stream || !valid_stream(stream) || stream->capture)
         return refuse(cudaErrorStreamCaptureUnsupported, "cudaStreamBeginCapture: the default stream, or one that captures already");
-    stream->capture = new CUgraph_st{{}, stream, false};
+    stream->capture = new CUgraph_st{{}, stream, false, mode, std::this_thread::get_id()};
     stream->frontier.clear();
     state().captures++;
     return cudaSuccess;
@@ -430,14 +462,16 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
 {
-    if (cudaError_t e = begin_call("cudaStreamEndCapture"))
-        return e;
+    cudaError_t   failed = begin_call("cudaStreamEndCapture"); /* which ends it too */
     stream_state &t = state();
     guard         hold(t.lock);
     *out = nullptr;
     if (!stream || !valid_stream(stream) || !stream->capture || stream->capture->origin != stream)
-        return refuse(cudaErrorStreamCaptureUnmatched, "cudaStreamEndCapture: no capture began in this stream");
+        return failed ? failed
+                      : refuse(cudaErrorStreamCaptureUnmatched, "cudaStreamEndCapture: no capture began in this stream");
     cudaGraph_t    graph = stream->capture;
+    if (graph->mode != cudaStreamCaptureModeRelaxed && graph->thread != std::this_thread::get_id())
+        return refuse(cudaErrorStreamCaptureWrongThread, "cudaStreamEndCapture: another thread began the capture");
     std::set<size_t> waited = stream->frontier;
     for (const CUgraphNode_st &node : graph->nodes)
         waited.insert(node.after.begin(), node.after.end());
@@ -448,12 +482,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
         if (e->capture == graph)
             e->capture = nullptr;
     t.captures--;
+    if (failed) {
+        delete graph;
+        return failed;
+    }
     if (graph->invalid || waited.size() != graph->nodes.size()) {
         bool invalid = graph->invalid;
         delete graph;
         return refuse(invalid ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined,
                       "cudaStreamEndCapture: %s", invalid ? "a call during the capture failed" : "work of another stream is not waited for");
     }
+    t.graphs.insert(graph);
     *out = graph;
     return cudaSuccess;
 }
@@ -482,7 +521,11 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 {
     if (cudaError_t e = begin_call("cudaGraphInstantiate"))
         return e;
+    guard hold(state().lock);
+    if (!state().graphs.count(graph))
+        return refuse(cudaErrorInvalidValue, "cudaGraphInstantiate: no such graph");
     *out = new CUgraphExec_st{std::make_shared<node_list>(graph->nodes)};
+    state().executables.insert(*out);
     return cudaSuccess;
 }
 
@@ -490,6 +533,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
     if (cudaError_t e = begin_call("cudaGraphLaunch"))
         return e;
+    guard hold(state().lock);
+    if (!state().executables.count(graph))
+        return refuse(cudaErrorInvalidValue, "cudaGraphLaunch: no such graph");
+    if (valid_stream(stream) && is_capturing(stream))
+        return not_of_capturing(stream, "cudaGraphLaunch");
     std::shared_ptr<node_list> nodes = graph->nodes;
     return enqueue(stream, "cudaGraphLaunch", [nodes] { return run_nodes(*nodes); });
 }
@@ -497,6 +545,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 {
     cudaError_t e = begin_call("cudaGraphExecDestroy");
+    guard       hold(state().lock);
+    if (!state().executables.erase(graph))
+        return refuse(cudaErrorInvalidValue, "cudaGraphExecDestroy: no such graph");
     delete graph;
     return e;
 }
@@ -504,6 +555,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     cudaError_t e = begin_call("cudaGraphDestroy");
+    guard       hold(state().lock);
+    if (!state().graphs.erase(graph))
+        return refuse(cudaErrorInvalidValue, "cudaGraphDestroy: no such graph");
     delete graph;
     return e;
 }

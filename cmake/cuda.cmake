@@ -78,6 +78,12 @@ if(cuda_found)
   target_link_libraries(msd_kernels PUBLIC cuda_libraries)
   set_target_properties(msd_kernels PROPERTIES CXX_STANDARD 17 CUDA_STANDARD 17 CXX_EXTENSIONS OFF)
   target_compile_options(msd_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+  if(MSD_SANITIZE AND MSD_CUDA STREQUAL "HOST")
+    foreach(target msd_kernels cuda_libraries)
+      target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all
+                             -fno-omit-frame-pointer)
+    endforeach()
+  endif()
 endif()
 
 # The files of the folder autograd that depend on all this.

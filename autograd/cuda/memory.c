@@ -1,6 +1,8 @@
 /* The card's memory. Weights and states come from cudaMalloc and go back to it; blocks of steps and scratch are kept by
- * size, since one stream runs everything in order: what is given out again is not read any more. */
+ * size, since one stream runs everything in order: what is given out again is not read any more. MSD_CUDA_MEMORY=direct
+ * keeps none, so that what looks for uses of freed memory (compute-sanitizer, say) sees these too. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "autograd/cuda/cuda.h"
 
@@ -14,6 +16,7 @@ typedef struct free_block {
 typedef struct cuda_allocator {
     allocator   face;
     int         index;
+    bool        direct;
     free_block *kept[CLASS_COUNT], *spare; /* spare: of no memory, for the next that is kept */
     size_t      kept_bytes;
 } cuda_allocator;
@@ -29,9 +32,9 @@ static size_t class_size(size_t bytes, int *index)
     return base + sub * part;
 }
 
-static bool keeps(lifetime life)
+static bool keeps(const cuda_allocator *c, lifetime life)
 {
-    return life == LIFE_STEP || life == LIFE_SCRATCH;
+    return !c->direct && (life == LIFE_STEP || life == LIFE_SCRATCH);
 }
 
 /* Gives back to the card what is kept; errors show in the next call. */
@@ -94,7 +97,7 @@ static err get(allocator *a, void **out, size_t bytes, lifetime life)
         return refused(c, bytes);
     int index;
     size_t size = class_size(bytes, &index);
-    free_block *b = keeps(life) ? c->kept[index] : NULL;
+    free_block *b = keeps(c, life) ? c->kept[index] : NULL;
     if (b) {
         *out = b->memory;
         c->kept[index] = b->next;
@@ -102,7 +105,7 @@ static err get(allocator *a, void **out, size_t bytes, lifetime life)
         b->next = c->spare;
         c->spare = b;
     } else {
-        TRY(from_card(c, out, keeps(life) || !bytes ? size : bytes, bytes));
+        TRY(from_card(c, out, keeps(c, life) || !bytes ? size : bytes, bytes));
     }
     count_in(a, bytes, life);
     return OK;
@@ -115,7 +118,7 @@ static void put(allocator *a, void *memory, size_t bytes, lifetime life)
           a->in_use[life]);
     a->in_use[life] -= bytes;
     a->total -= bytes;
-    if (!keeps(life)) {
+    if (!keeps(c, life)) {
         cudaFree(memory); /* waits for what still reads it */
         return;
     }
@@ -132,8 +135,9 @@ static void put(allocator *a, void *memory, size_t bytes, lifetime life)
 
 allocator *cuda_allocator_new(int index)
 {
+    const char     *how = getenv("MSD_CUDA_MEMORY");
     cuda_allocator *c = heap_get(sizeof *c);
-    *c = (cuda_allocator){.face = {.get = get, .put = put}, .index = index};
+    *c = (cuda_allocator){.face = {.get = get, .put = put}, .index = index, .direct = how && !strcmp(how, "direct")};
     return &c->face;
 }
 

@@ -17,12 +17,17 @@ struct fiber {
 #endif
     char  *stack = nullptr; /* NULL: the thread's own */
     size_t bytes = 0;
+    void (*entry)() = nullptr;
 };
 
 /* Makes the next switch to `f` call entry(), which never returns. */
 void prepare(fiber &f, void (*entry)());
 void switch_fiber(fiber &from, fiber &to);
 void allocate_stack(fiber &f);
+
+/* Memory that only AddressSanitizer, where there is one, is to take for unreadable, or not any more. */
+void poison_for_sanitizer(const void *memory, size_t bytes);
+void unpoison_for_sanitizer(const void *memory, size_t bytes);
 
 } // namespace cuda_host
 

@@ -2,6 +2,7 @@
  * them; what is between is poisoned and looked at when work has run. Freed pages cannot be read, and no address is
  * given out twice. Where the processor has protection keys the host cannot touch any of it. */
 #include "block.h"
+#include "fiber.h"
 #include "host.h"
 
 #include <csignal>
@@ -109,9 +110,24 @@ bool all_poison(const void *memory, size_t bytes)
     return bytes == 0 || (p[0] == POISON && memcmp(p, p + 1, bytes - 1) == 0);
 }
 
+/* AddressSanitizer, where there is one, also sees what reads there. */
+void hide_gaps(uintptr_t at, const allocation &a)
+{
+    poison_for_sanitizer((const char *)at - a.before, a.before);
+    poison_for_sanitizer((const char *)at + a.bytes, a.after);
+}
+
+void show_gaps(uintptr_t at, const allocation &a)
+{
+    unpoison_for_sanitizer((const char *)at - a.before, a.before + a.bytes + a.after);
+}
+
 bool gaps_hold(uintptr_t at, const allocation &a)
 {
-    return all_poison((const char *)at - a.before, a.before) && all_poison((const char *)at + a.bytes, a.after);
+    show_gaps(at, a);
+    bool hold = all_poison((const char *)at - a.before, a.before) && all_poison((const char *)at + a.bytes, a.after);
+    hide_gaps(at, a);
+    return hold;
 }
 
 } // namespace
@@ -178,8 +194,10 @@ cudaError_t check_gaps(const char *what)
     for (auto &[at, a] : m.all) {
         if (a.freed || gaps_hold(at, a))
             continue;
+        show_gaps(at, a);
         memset((char *)at - a.before, POISON, a.before);
         memset((char *)at + a.bytes, POISON, a.after);
+        hide_gaps(at, a);
         return fault(cudaErrorIllegalAddress, "%s: something wrote outside an allocation of %zu bytes", what, a.bytes);
     }
     return cudaSuccess;
@@ -220,6 +238,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
     memset(first, POISON, pages);
     char *at = first + (pages - rounded);
     m.all[(uintptr_t)at] = allocation{bytes, pages - rounded, rounded - bytes, false};
+    hide_gaps((uintptr_t)at, m.all[(uintptr_t)at]);
     m.used += pages;
     *out = at;
     return cudaSuccess;
@@ -252,6 +271,7 @@ cudaError_t cudaFree(void *memory)
     }
     char  *first = (char *)it->first - a.before;
     size_t pages = a.before + a.bytes + a.after;
+    show_gaps(it->first, a);
     if (mmap(first, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != first) /* merges with its neighbours */
         mprotect(first, pages, PROT_NONE);
     a.freed = true;

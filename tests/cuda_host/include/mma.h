@@ -34,7 +34,7 @@ struct access {
     bool        rows;
 };
 
-template <class T> void load_act(void *const operands[32], unsigned)
+static inline void access_act(void *const operands[32], unsigned)
 {
     const access &a = *(const access *)operands[0];
     for (int lane = 1; lane < 32; lane++) {
@@ -42,40 +42,62 @@ template <class T> void load_act(void *const operands[32], unsigned)
         if (b.from != a.from || b.to != a.to || b.stride != a.stride)
             cuda_host::kernel_error("wmma: lanes 0 and %d give different matrices", lane);
     }
+}
+
+/* This lane's elements, from the matrix into x or from x into the matrix. */
+template <class T> void touch(T *x, const access &a)
+{
     const void *memory = a.from ? a.from : a.to;
     if ((uintptr_t)memory % 32 != 0)
         cuda_host::kernel_error("wmma: matrix at %p: must lie on 32 bytes", memory);
     if (a.stride * sizeof(T) % 16 != 0)
         cuda_host::kernel_error("wmma: rows are %u elements apart: must be a multiple of 16 bytes", a.stride);
     for (int e = 0; e < 256; e++) {
-        const access &mine = *(const access *)operands[owner(e)];
-        int           r = e / 16, c = e % 16;
-        size_t        at = mine.rows ? (size_t)r * a.stride + (size_t)c : (size_t)c * a.stride + (size_t)r;
-        T            &x = ((T *)mine.fragment)[place(e)];
+        if (owner(e) != (int)cuda_host::lane())
+            continue;
+        int    r = e / 16, c = e % 16;
+        size_t at = a.rows ? (size_t)r * a.stride + (size_t)c : (size_t)c * a.stride + (size_t)r;
         if (a.from)
-            x = ((const T *)a.from)[at];
+            x[place(e)] = ((const T *)a.from)[at];
         else
-            ((T *)a.to)[at] = x;
+            ((T *)a.to)[at] = x[place(e)];
     }
+}
+
+/* The lanes wait for each other, but nothing orders what they read and write: that is __syncwarp's. So a lane reads both
+ * before and after, and half of the lanes write before, half after. */
+template <class T> void load_lane(access &a)
+{
+    T before[8], *after = (T *)a.fragment;
+    touch(before, a);
+    cuda_host::warp_meet(cuda_host::WARP_MATRIX, 0xffffffffu, &a, access_act);
+    touch(after, a);
+    if (memcmp(before, after, sizeof before) != 0)
+        cuda_host::kernel_error("wmma: the matrix at %p is written while lanes load it: a barrier is missing", a.from);
 }
 
 template <class Use, class T, class Layout>
 void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout> &f, const T *from, unsigned stride)
 {
     access a = {f.x, from, nullptr, stride, std::is_same<Layout, row_major>::value};
-    cuda_host::warp_meet(cuda_host::WARP_MATRIX, 0xffffffffu, &a, load_act<T>);
+    load_lane<T>(a);
 }
 template <class T>
 void load_matrix_sync(fragment<accumulator, 16, 16, 16, T> &f, const T *from, unsigned stride, layout_t layout)
 {
     access a = {f.x, from, nullptr, stride, layout == mem_row_major};
-    cuda_host::warp_meet(cuda_host::WARP_MATRIX, 0xffffffffu, &a, load_act<T>);
+    load_lane<T>(a);
 }
 template <class T>
 void store_matrix_sync(T *to, const fragment<accumulator, 16, 16, 16, T> &f, unsigned stride, layout_t layout)
 {
     access a = {(void *)f.x, nullptr, to, stride, layout == mem_row_major};
-    cuda_host::warp_meet(cuda_host::WARP_MATRIX, 0xffffffffu, &a, load_act<T>);
+    bool   early = cuda_host::lane() & 1;
+    if (early)
+        touch((T *)a.fragment, a);
+    cuda_host::warp_meet(cuda_host::WARP_MATRIX, 0xffffffffu, &a, access_act);
+    if (!early)
+        touch((T *)a.fragment, a);
 }
 
 template <class Use, class T, class Layout> void fill_fragment(fragment<Use, 16, 16, 16, T, Layout> &f, T value)

@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "data/counter.h"
 #include "support_guard.h"
+#include "tests/test_values.h"
 
 struct op_bench {
     device      *d;
@@ -257,6 +258,8 @@ static void compare_norms(fixture *f, const char *what, const char *how, const f
 static void compare(fixture *f, const char *what, const char *how, const float *ours, const float *golden,
                     const float *own, int64_t n, float start)
 {
+    if (start == 0.0f)
+        test_values_note(f->c->name, f->precision == IN_BF16, ours, n);
     if (f->precision == IN_F32) {
         compare_elements(f, what, how, ours, golden, n, start);
     } else if (f->precision == IN_BF16) {

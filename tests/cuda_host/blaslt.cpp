@@ -319,6 +319,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
             device_access access;
             memset(workspace, POISON, used);
         }
+        count("ran product");
         return multiply(of, s, ma, mb, mc, my, alpha_value, beta_value);
     });
     return e ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;

@@ -110,6 +110,7 @@ cudaError_t run_kernel(const kernel_call &call)
     uint64_t    blocks = (uint64_t)call.grid.x * call.grid.y * call.grid.z, step = random_bits(&seed) % blocks + 1;
     while (greatest_divisor(step, blocks) != 1)
         step++;
+    count("ran kernel");
     launch_work work = {call, shared_variables(call.kernel), blocks, step, random_bits(&seed) % blocks, random_bits(&seed)};
     uint64_t    threads = blocks * call.block.x * call.block.y * call.block.z;
     static helpers *others = new helpers; /* of whom runs a stream's work, which is one thread at a time */

@@ -19,6 +19,7 @@
 #include "infer/encode.h"
 #include "infer/synth.h"
 #include "tests/test_device.h"
+#include "tests/test_values.h"
 
 #define FOLDER MSD_TEST_TMP "/encode"
 
@@ -64,6 +65,7 @@ static void expect_row(const float *ours, const char *name, int64_t row, int64_t
     assert_int_equal(t->count / t->dim[0], count);
     const float *ref = (const float *)(const void *)t->data + row * count;
     double error = 0, size = 0;
+    test_values_note(name, false, ours, count);
     for (int64_t i = 0; i < count; i++) {
         double d = (double)ours[i] - (double)ref[i];
         error += d * d;

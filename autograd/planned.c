@@ -127,7 +127,13 @@ static err take_block(planned *p, size_t bytes)
     if (p->block)
         replays_forget(p->replays);
     give_block(p);
-    TRY(p->dev->memory->get(p->dev->memory, &p->block, bytes, LIFE_STEP));
+    err e = p->dev->memory->get(p->dev->memory, &p->block, bytes, LIFE_STEP);
+    if (e == E_MEMORY && replays_forget(p->replays))
+        e = p->dev->memory->get(p->dev->memory, &p->block, bytes, LIFE_STEP);
+    if (e != OK) {
+        p->block = NULL;
+        return e;
+    }
     p->bytes = bytes;
     return OK;
 }

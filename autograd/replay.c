@@ -42,14 +42,16 @@ static void free_replay(replays *r, replay *one)
     r->count--;
 }
 
-void replays_forget(replays *r)
+bool replays_forget(replays *r)
 {
-    for (replay *one = r ? r->first : NULL, *next; one; one = next) {
+    if (!r || !r->first)
+        return false;
+    for (replay *one = r->first, *next; one; one = next) {
         next = one->next;
         free_replay(r, one);
     }
-    if (r)
-        r->first = NULL;
+    r->first = NULL;
+    return true;
 }
 
 void replays_free(replays *r)

@@ -21,7 +21,8 @@ typedef struct replays replays;
  * replays_begin to replays_do. */
 replays *replays_new(device *to);
 void     replays_free(replays *r); /* NULL is fine */
-void     replays_forget(replays *r); /* all that is kept, whose memory is another's now; NULL is fine */
+/* All that is kept, whose memory is another's now, or is needed. False: there was nothing. NULL is fine. */
+bool     replays_forget(replays *r);
 void     replays_log(replays *r, logger *log); /* where the first refusal is said, in one line */
 
 /* dev's calls are noted until replays_do, or replays_abandon where the step failed. From the first allocation on that

@@ -18,8 +18,18 @@
 
 enum { HEADS = 2, SIZE = 16, WIDTH = HEADS * SIZE, MOST = 24, STEPS = 6 };
 
+/* A device's memory; short: blocks of steps are refused while anything is kept. */
+typedef struct short_memory {
+    allocator          face;
+    allocator         *inner;
+    const capture_log *log;
+    bool               is_short;
+    int                refused;
+} short_memory;
+
 typedef struct world {
     arena        memory;
+    short_memory memory_of_dev;  /* of the CPU */
     device      *dev;
     capture_log *log;            /* NULL on a card */
     tensor      *w, *filter[2];  /* w is trained: its gradient is the world's */
@@ -37,6 +47,21 @@ typedef struct job {
     float   out[2 * MOST * WIDTH], loss, gradient[WIDTH * 3 * WIDTH];
     double  squares;
 } job;
+
+static err get_short(allocator *a, void **out, size_t bytes, lifetime life)
+{
+    short_memory *s = (short_memory *)a;
+    if (life != LIFE_STEP || !s->is_short || !s->log->alive)
+        return s->inner->get(s->inner, out, bytes, life);
+    s->refused++;
+    return err_set(E_MEMORY, "as asked");
+}
+
+static void put_short(allocator *a, void *memory, size_t bytes, lifetime life)
+{
+    short_memory *s = (short_memory *)a;
+    s->inner->put(s->inner, memory, bytes, life);
+}
 
 static void fill(tensor *t, const char *name)
 {
@@ -62,6 +87,11 @@ static void world_open(world *w)
         fill(w->filter[i], i ? "other filter" : "filter");
     }
     w->w->needs_grad = true;
+    if (w->log) {
+        w->memory_of_dev = (short_memory){.face = {.get = get_short, .put = put_short}, .inner = w->dev->memory,
+                                          .log = w->log};
+        w->dev->memory = &w->memory_of_dev.face;
+    }
     assert_int_equal(planned_open(&w->kept, w->dev), OK);
     assert_int_equal(planned_open(&w->plain, w->dev), OK);
 }
@@ -70,6 +100,8 @@ static void world_close(world *w)
 {
     planned_close(w->kept);
     planned_close(w->plain);
+    if (w->log)
+        w->dev->memory = w->memory_of_dev.inner;
     tensor_release(w->w->grad);
     tensor_release(w->w);
     tensor_release(w->filter[0]);
@@ -371,6 +403,26 @@ static void many_lists(void **state)
     world_close(&w);
 }
 
+static void memory_is_short(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    if (!w.log) {
+        world_close(&w);
+        skip();
+    }
+    for (int i = 0; i < 2; i++)
+        both(&w, (job){.rows = 8, .number = i, .scale = 0.5f});
+    planned_rest(w.kept);
+    w.memory_of_dev.is_short = true;
+    both(&w, (job){.rows = 8, .number = 2, .scale = 0.5f}); /* its block is had once nothing is kept */
+    w.memory_of_dev.is_short = false;
+    assert_int_equal(w.memory_of_dev.refused, 1);
+    counts(&w, 2, 1, 1);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +430,7 @@ int main(void)
         cmocka_unit_test(same_bits), cmocka_unit_test(other_calls), cmocka_unit_test(gradients),
         cmocka_unit_test(at_once), cmocka_unit_test(a_failing_step), cmocka_unit_test(refusals),
         cmocka_unit_test(a_failing_launch), cmocka_unit_test(no_pinned_memory), cmocka_unit_test(many_lists),
+        cmocka_unit_test(memory_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -529,6 +529,16 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     return cudaSuccess;
 }
 
+cudaError_t cudaGraphUpload(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    if (cudaError_t e = begin_call("cudaGraphUpload"))
+        return e;
+    guard hold(state().lock);
+    if (!state().executables.count(graph))
+        return refuse(cudaErrorInvalidValue, "cudaGraphUpload: no such graph");
+    return enqueue(stream, "cudaGraphUpload", [] { return cudaSuccess; });
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
     if (cudaError_t e = begin_call("cudaGraphLaunch"))

@@ -120,7 +120,8 @@ cudaError_t run_kernel(const kernel_call &call)
         work.run();
     if (work.wrong.empty())
         return cudaSuccess;
-    return fault(work.wrong.find("touches") != std::string::npos ? cudaErrorIllegalAddress : cudaErrorLaunchFailure,
+    bool touches = work.wrong.find("touches") != std::string::npos, misaligned = work.wrong.find("not on as many") != std::string::npos;
+    return fault(misaligned ? cudaErrorMisalignedAddress : touches ? cudaErrorIllegalAddress : cudaErrorLaunchFailure,
                  "kernel %s: %s", kernel_name(call.kernel).c_str(), work.wrong.c_str());
 }
 

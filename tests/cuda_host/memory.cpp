@@ -41,12 +41,15 @@ memory_state &state()
     return *m;
 }
 
-thread_local int      access_depth;
+thread_local int       access_depth;
+thread_local int       fault_signal;
 thread_local uintptr_t faulting;
 
 void after_fault()
 {
     char line[300];
+    if (fault_signal == SIGILL) /* kernels are compiled so that a misaligned access is one */
+        abandon_block("touches memory that lies not on as many bytes as its type needs");
     snprintf(line, sizeof line, "touches %p: %s", (void *)faulting, describe((const void *)faulting).c_str());
     abandon_block(line);
 }
@@ -59,6 +62,7 @@ void on_fault(int number, siginfo_t *info, void *context)
     if (in_kernel()) {
         ucontext_t *u = (ucontext_t *)context;
         faulting = at;
+        fault_signal = number;
         u->uc_mcontext.gregs[REG_RSP] = (greg_t)((((uintptr_t)u->uc_mcontext.gregs[REG_RSP] - 512) & ~(uintptr_t)15) - 8);
         u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)after_fault;
         return;
@@ -90,6 +94,7 @@ void reserve(memory_state &m)
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
+    sigaction(SIGILL, &action, nullptr);
 }
 
 size_t total_bytes()

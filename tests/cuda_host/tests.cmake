@@ -39,10 +39,13 @@ endforeach()
 on_both(train_test_train_step 1e-5 1.2e-1) # single gradients of narrow layers: small differences (test_train_step.c)
 
 # Tests that need no device of the CPU's beside it.
-foreach(part kernels attention_kernels store)
+foreach(part kernels attention_kernels store graphs)
   cuda_host_test(${part} NEEDS cuda_host_test_${part} COMMAND ${CMAKE_COMMAND} -E env MSD_CUDA_HOST_REPORT=${cuda_host_folder}/${part}.counts
                  $<TARGET_FILE:cuda_host_test_${part}>)
 endforeach()
+
+cuda_host_test(replay NEEDS autograd_test_replay COMMAND ${CMAKE_COMMAND} -E env MSD_TEST_DEVICE=cuda
+               MSD_CUDA_HOST_REPORT=${cuda_host_folder}/replay.counts $<TARGET_FILE:autograd_test_replay>)
 
 # Whole runs of the program: scripts get its path and a folder of their own.
 file(GLOB scripts CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host/test_*.sh)

@@ -166,7 +166,7 @@ static bool take_kept(cublasLtMatmulAlgo_t *out, cuda_state *s, const descriptor
     free(kept);
     if (fits)
         *out = algorithm;
-    else
+    else if (cudaPeekAtLastError() == cudaSuccess) /* a broken card's word on it is none */
         cuda_store_refuse(s->store, KIND, key, words);
     return fits;
 }

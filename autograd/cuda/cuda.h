@@ -94,6 +94,10 @@ static inline size_t cuda_mebibytes(size_t bytes)
     return bytes / ((size_t)1 << 20) + (bytes % ((size_t)1 << 20) != 0);
 }
 
+/* Memory beside the allocator's, for cudaFree and cudaFreeHost. E_MEMORY: there is not so much. */
+err cuda_card_get(void **out, size_t bytes);
+err cuda_pinned_get(void **out, size_t bytes);
+
 allocator *cuda_allocator_new(int index);
 void       cuda_allocator_free(allocator *a);
 

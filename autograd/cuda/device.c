@@ -150,34 +150,19 @@ static err check_card(int index)
     return OK;
 }
 
-static err on_card(void **out, size_t bytes)
-{
-    cudaError_t status = cudaMalloc(out, bytes);
-    if (status == cudaErrorMemoryAllocation) {
-        size_t have = 0, all = 0;
-        cudaGetLastError();
-        cudaMemGetInfo(&have, &all);
-        return err_set(E_MEMORY,
-                       "cuda: cannot get %zu MiB: %zu of the card's %zu MiB are free; see nvidia-smi for who holds "
-                       "the rest",
-                       cuda_mebibytes(bytes), have >> 20, all >> 20);
-    }
-    return status == cudaSuccess ? OK : cuda_failed(status, "cudaMalloc");
-}
-
 static err make_buffers(cuda_state *s)
 {
     void *memory = NULL;
     s->workspace_bytes = WORKSPACE_BYTES;
-    TRY(on_card(&s->workspace, s->workspace_bytes));
-    TRY(on_card(&s->staging, CUDA_STAGING_BYTES));
-    TRY(on_card(&memory, sizeof *s->sum));
+    TRY(cuda_card_get(&s->workspace, s->workspace_bytes));
+    TRY(cuda_card_get(&s->staging, CUDA_STAGING_BYTES));
+    TRY(cuda_card_get(&memory, sizeof *s->sum));
     s->sum = memory;
-    TRY(on_card(&memory, sizeof *s->bad_id));
+    TRY(cuda_card_get(&memory, sizeof *s->bad_id));
     s->bad_id = memory;
     CUDA_TRY(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream));
     for (int i = 0; i < 2; i++) {
-        CUDA_TRY(cudaMallocHost(&s->pinned[i], CUDA_STAGING_BYTES));
+        TRY(cuda_pinned_get(&s->pinned[i], CUDA_STAGING_BYTES));
         CUDA_TRY(cudaEventCreateWithFlags(&s->free[i], cudaEventDisableTiming));
     }
     return OK;

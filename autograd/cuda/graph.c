@@ -14,8 +14,7 @@ struct captured {
 static err pin(device *d, void **out, size_t bytes)
 {
     (void)d;
-    CUDA_TRY(cudaMallocHost(out, bytes));
-    return OK;
+    return cuda_pinned_get(out, bytes);
 }
 
 static void unpin(device *d, void *memory)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "autograd/cuda/cuda.h"
+#include "base/memory_size.h"
 
 enum { SUBCLASSES = 8, CLASS_COUNT = 64 * SUBCLASSES };
 
@@ -153,6 +154,34 @@ void cuda_allocator_free(allocator *a)
         free(b);
     }
     free(c);
+}
+
+/* ---- beside the allocator ---- */
+
+err cuda_card_get(void **out, size_t bytes)
+{
+    cudaError_t status = cudaMalloc(out, bytes);
+    if (status != cudaErrorMemoryAllocation)
+        return status == cudaSuccess ? OK : cuda_failed(status, "cudaMalloc");
+    size_t have = 0, all = 0;
+    cudaGetLastError();
+    if (cudaMemGetInfo(&have, &all) != cudaSuccess)
+        cudaGetLastError();
+    return err_set(E_MEMORY,
+                   "cuda: cannot get %zu MiB: %zu of the card's %zu MiB are free; see nvidia-smi for who holds the rest",
+                   cuda_mebibytes(bytes), have >> 20, all >> 20);
+}
+
+err cuda_pinned_get(void **out, size_t bytes)
+{
+    cudaError_t status = cudaMallocHost(out, bytes);
+    if (status != cudaErrorMemoryAllocation)
+        return status == cudaSuccess ? OK : cuda_failed(status, "cudaMallocHost");
+    cudaGetLastError();
+    return err_set(E_MEMORY,
+                   "cuda: cannot get %zu MiB of pinned memory: the host has %zu MiB left; end other programs, or use "
+                   "--device cpu",
+                   cuda_mebibytes(bytes), (size_t)(memory_available() >> 20));
 }
 
 /* ---- scratch ---- */

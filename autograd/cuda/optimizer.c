@@ -30,7 +30,7 @@ static err need_maps(device *d)
             host[(2 * i + 1) * MOMENT_CODES + j] = map.middle[j];
         }
     }
-    CUDA_TRY(cudaMalloc(&memory, sizeof host));
+    TRY(cuda_card_get(&memory, sizeof host));
     s->maps = memory;
     CUDA_TRY(cudaMemcpy(s->maps, host, sizeof host, cudaMemcpyHostToDevice));
     return OK;

@@ -12,7 +12,7 @@ static dnn_plan *kept_plan(cuda_state *s, const int64_t *key, int words)
     if (!cuda_store_get(&text, &bytes, s->store, KIND, key, words))
         return NULL;
     dnn_plan *plan = dnn_plan_of_text(s, text, bytes);
-    if (!plan)
+    if (!plan && cudaPeekAtLastError() == cudaSuccess) /* a broken card's word on it is none */
         cuda_store_refuse(s->store, KIND, key, words);
     free(text);
     return plan;

@@ -32,8 +32,8 @@ static const char *advice(cudaError_t status)
 err cuda_failed(cudaError_t status, const char *call)
 {
     cudaGetLastError(); /* one that does not stick is not met again by the next call */
-    return err_set(E_DEVICE, "cuda: %.*s: %s (%s); %s", name_length(call), call, cudaGetErrorString(status),
-                   cudaGetErrorName(status), advice(status));
+    return err_set(status == cudaErrorMemoryAllocation ? E_MEMORY : E_DEVICE, "cuda: %.*s: %s (%s); %s", name_length(call),
+                   call, cudaGetErrorString(status), cudaGetErrorName(status), advice(status));
 }
 
 err cuda_blas_failed(cublasStatus_t status, const char *call)

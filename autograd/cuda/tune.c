@@ -11,10 +11,12 @@ typedef struct timing {
     cudaEvent_t    begin, end;
 } timing;
 
-static bool capturing(const cuda_state *s)
+static err capturing(bool *is, const cuda_state *s)
 {
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    return cudaStreamIsCapturing(s->stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
+    CUDA_TRY(cudaStreamIsCapturing(s->stream, &status));
+    *is = status != cudaStreamCaptureStatusNone;
+    return OK;
 }
 
 /* *milliseconds is 0 where the candidate cannot. */
@@ -58,8 +60,12 @@ static err with_events(int *best, timing *t, int count)
 err cuda_fastest(int *best, cuda_state *s, cuda_candidate run, const void *user, int count, size_t bytes)
 {
     timing t = {.s = s, .run = run, .user = user};
+    bool   under_way = false;
     *best = 0;
-    if (count < 2 || capturing(s))
+    if (count < 2)
+        return OK;
+    TRY(capturing(&under_way, s));
+    if (under_way)
         return OK;
     if (cudaMalloc(&t.scratch, bytes) != cudaSuccess) {
         cudaGetLastError();

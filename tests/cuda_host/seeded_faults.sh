@@ -2,7 +2,8 @@
 # seeded_faults.sh [DIR] [PATTERN]   Faults of the kinds that a GPU hides, put one by one into a copy of autograd/cuda: is each
 # found by the tests on the host layer? Prints a table: the fault, the test, and the first line that tells. Exits 1 if one is
 # not found, or if a test fails without any. Builds in DIR (a temporary folder by default; one that is there is used again);
-# PATTERN: only faults whose name it is part of. About ten minutes on two cores, most of them the compiler's.
+# PATTERN: only faults whose name it is part of; "every barrier": each one of autograd/cuda, instead. About ten minutes on two
+# cores, most of them the compiler's.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${1:-$(mktemp -d)} pattern=${2:-}
@@ -40,6 +41,15 @@ event: pinned memory filled again before the card has read it|copy.c|/^static er
 TABLE
 }
 
+every_barrier() {
+    local file line text test
+    while IFS=: read -r file line text; do
+        test=cuda_host_test_kernels
+        [[ $file = attention* || $file = subjects* ]] && test=cuda_host_test_attention_kernels
+        echo "every barrier: $file:$line|$file|$line s/__sync[a-z]*();/;/|$test"
+    done < <(cd "$root/autograd/cuda" && grep -nE '__sync(threads|warp)\(\);' -- *.cu *.cuh)
+}
+
 test_says() { # FILE TEST [ARGUMENT]: its output into FILE
     local file=$1
     shift
@@ -57,7 +67,9 @@ done
 cp "$root"/autograd/cuda/* "$source/autograd/cuda/"
 cmake -S "$source" -B "$build" -G Ninja -DMSD_CUDA=HOST -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 -DCMAKE_CXX_FLAGS_RELEASE=-O2 \
     > "$dir/configure.txt" 2>&1 || { tail -5 "$dir/configure.txt"; exit 1; }
-make_test $(faults | cut -d'|' -f4 | cut -d' ' -f1 | sort -u)
+list=faults
+[[ $pattern != "every barrier"* ]] || list=every_barrier
+make_test $($list | cut -d'|' -f4 | cut -d' ' -f1 | sort -u)
 
 exec 2> "$dir/shell.txt" # where bash says "Aborted"
 lost=0 found=0
@@ -84,6 +96,6 @@ while IFS='|' read -r -u3 name file script test; do
         fi
     fi
     cp "$root/autograd/cuda/$file" "$source/autograd/cuda/$file"
-done 3< <(faults)
+done 3< <($list)
 echo "$found of $((found + lost)) faults found"
 [ $lost = 0 ]

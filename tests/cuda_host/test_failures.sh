@@ -5,12 +5,12 @@
 # name, the last checkpoint is what it was, and going on from it gives the bits of a run without failures. A run may end with
 # 0 only where its result is that of a run without failures: giving memory back may fail, say.
 # For each function that is called, one of its N calls is tried in one of the commands, another one each day;
-# MSD_TEST_FULL=1 tries the first, the last, some between, in every mode and in both.
+# MSD_TEST_FULL=1 tries the first, the last, some between, in every mode and in both. MSD_TEST_DAY=N: that day of the year.
 set -u
 msd=$1 dir=$2
 rm -rf "$dir" && mkdir -p "$dir" && cd "$dir" || exit 1
-export MSD_CUDA_CACHE=off
-full=${MSD_TEST_FULL:-0} day=$(date +%j | sed 's/^0*//')
+export MSD_CUDA_CACHE=off XDG_CACHE_HOME=$dir/cache # off: of the training; the generation begins with an empty one
+full=${MSD_TEST_FULL:-0} day=${MSD_TEST_DAY:-$(date +%j | sed 's/^0*//')}
 failures=0 tried=0 refused=0 same=0
 exec 2> shell.txt # where bash says "Killed"
 
@@ -25,7 +25,7 @@ train: {steps: 3, batch_size: 1}
 output: {dir: run, checkpoint_every: 1, keep: 3}
 YAML
 train=(train run.yaml --device cuda --resume auto --quiet)
-generate=(generate --model tiny --image-encoder tiny/image_encoder -p "a cat" -o out.png -W 64 -H 64 --steps 2 --quiet --device cuda)
+generate=(generate --model tiny --image-encoder tiny/image_encoder -p "a cat" -o out.png -W 64 -H 64 --steps 2 --quiet --device cuda --dtype f32)
 
 # What a command finds, and whether what it leaves is whole; same_*: whether it is what a run without failures leaves.
 fresh_train() { rm -rf run && mkdir run && cp -r first/step-000001 run/; }
@@ -38,7 +38,7 @@ whole_train() {
 }
 same_train() { cmp -s run/adapter.safetensors good/run/adapter.safetensors; }
 again_train() { "$msd" "${train[@]}" > said 2>&1 && same_train; }
-fresh_generate() { rm -f out.png; }
+fresh_generate() { rm -rf out.png cache; }
 whole_generate() { [ ! -e out.png ] || same_generate || { echo "the picture is not whole"; return 1; }; }
 same_generate() { cmp -s out.png good/out.png; }
 again_generate() { "$msd" "${generate[@]}" > said 2>&1 && same_generate; }
@@ -62,6 +62,8 @@ one() {
     refused=$((refused + 1))
     [ $code = 6 ] || bad "$name $fault: exit $code: $(tail -c 300 errors)"
     [ "$(wc -l <<< "$words")" = 1 ] && [[ $words =~ ^error\[E_(DEVICE|MEMORY)\] ]] || bad "$name $fault: not one line that says why: $words"
+    [[ $4 = sticky || $2 != cudaHostAlloc || $words =~ E_MEMORY.*cannot\ get\ [0-9]+\ MiB\ of\ pinned\ memory:\ the\ host\ has\ [0-9]+ ]] ||
+        bad "$name $fault: need and have are not said: $words"
     [[ $4 = sticky || $2 != cudaMalloc || $words =~ E_MEMORY.*cannot\ get\ [0-9]+\ MiB.*[0-9]+\ MiB\ are\ free ]] ||
         bad "$name $fault: need and have are not said: $words"
     [ $((tried % 9)) != 0 ] || "again_$name" || bad "$name $fault: going on afterwards: $(cat said)"
@@ -94,7 +96,10 @@ declare -A passed
 "$msd" "${train[@]}" --set train.steps=1 > said 2>&1 || { bad "the first step: $(cat said)"; exit 1; }
 cp -r run first
 sweep train 0
+unset MSD_CUDA_CACHE
 sweep generate 1
+
+export MSD_CUDA_CACHE=off
 
 # A machine that is not fit, and one line of what it has and needs.
 unfit() { # WORDS SETTING

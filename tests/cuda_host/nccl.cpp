@@ -1,6 +1,7 @@
 /* NCCL between processes of one machine: memory that they share, in which each collective call meets when its stream comes to
- * it. Sums go around a ring as NCCL's do: another first rank for each piece, bf16 rounded at every rank. Communicators are
- * non-blocking: a call that is asked about too early says ncclInProgress, and the next call before that is refused.
+ * it: when somebody waits for that stream, or a while after the call, by a thread, as a card goes on whoever waits. Sums go
+ * around a ring as NCCL's do: another first rank for each piece, bf16 rounded at every rank. Communicators are non-blocking: a
+ * call that is asked about too early says ncclInProgress, and the next call before that is refused.
  *
  * MSD_CUDA_HOST_NCCL=KIND:RANK:N[:MS] at the N-th collective call of that rank:
  *   error  the call fails               remote  a remote error is reported later, and the work never ends
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <thread>
 
 using namespace cuda_host;
 
@@ -66,6 +68,9 @@ struct ncclComm {
     bool                      finalized = false;
     uint64_t                  arrived = 0, calls = 0, seed;
     injection                 fault;
+    std::atomic<cudaStream_t> stream{nullptr}; /* of the last call */
+    std::atomic<uint64_t>     asked{0};        /* calls that a stream has */
+    std::atomic<bool>         closing{false}, undriven{true};
 };
 
 namespace {
@@ -274,6 +279,23 @@ cudaError_t carry_out(ncclComm *c, const void *from, void *to, const call &x, co
     return cudaSuccess;
 }
 
+/* The thread that goes on with the stream of the last call when nothing more was asked for. */
+void drive(ncclComm *c)
+{
+    enum { TURN = 10000, PATIENCE = 10 }; /* microseconds, turns */
+    uint64_t seen = 0, driven = 0;
+    for (int turns = 0; !c->closing && !c->aborted; usleep(TURN)) {
+        uint64_t now = c->asked;
+        turns = now == seen ? turns + 1 : 0;
+        seen = now;
+        if (turns < PATIENCE || now == driven)
+            continue;
+        run_stream(c->stream); /* an error stays, and is the next call's */
+        driven = now;
+    }
+    c->undriven = true;
+}
+
 /* ---- calls ---- */
 
 ncclResult_t begin(ncclComm *c, const char *name)
@@ -311,6 +333,8 @@ ncclResult_t collective(operation what, const void *from, void *to, size_t count
     cuda_host::count("bytes of NCCL calls", count * bytes_of(type));
     if (enqueue(stream, names[what], [=] { return carry_out(c, from, to, x, now); }) != cudaSuccess)
         return wrong(ncclUnhandledCudaError, "%s: the stream does not take it", names[what]);
+    c->stream = stream;
+    c->asked++;
     return leave_running(c);
 }
 
@@ -374,6 +398,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int ranks, ncclUniqueId id,
     c->busy = 1;
     if (c->fault.kind != "init")
         shared->attached++;
+    c->undriven = false;
+    std::thread(drive, c).detach(); /* one that is aborted may be in the middle of something */
     *out = c;
     return ncclInProgress;
 }
@@ -402,6 +428,9 @@ ncclResult_t ncclCommFinalize(ncclComm_t c)
 
 static void release(ncclComm_t c)
 {
+    c->closing = true;
+    while (!c->undriven)
+        usleep(100);
     munmap(c->shared, sizeof(table));
     delete c;
 }

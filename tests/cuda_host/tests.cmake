@@ -57,3 +57,10 @@ foreach(part train-f32 train-bf16 pictures)
   cuda_host_test(demo-${part} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host/demo_on_cuda.sh ${part} $<TARGET_FILE:msd>
                  $<TARGET_FILE:compare_weights> $<TARGET_FILE:compare_pictures> ${cuda_host_folder} ${CMAKE_CURRENT_BINARY_DIR}/tmp/demo-${part})
 endforeach()
+# Ranks: the program again, with what compares runs.
+if(nccl_found)
+  foreach(part exact failures)
+    cuda_host_test(nccl-${part} COMMAND bash ${CMAKE_SOURCE_DIR}/tests/ranks/nccl_on_host.sh ${part} $<TARGET_FILE:msd>
+                   ${CMAKE_CURRENT_BINARY_DIR}/tmp/nccl_${part} $<TARGET_FILE:compare_weights>)
+  endforeach()
+endif()

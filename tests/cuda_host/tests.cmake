@@ -39,7 +39,7 @@ endforeach()
 on_both(train_test_train_step 1e-5 1.2e-1) # single gradients of narrow layers: small differences (test_train_step.c)
 
 # Tests that need no device of the CPU's beside it.
-foreach(part kernels attention_kernels store graphs)
+foreach(part kernels attention_kernels store graphs layer_checks)
   cuda_host_test(${part} NEEDS cuda_host_test_${part} COMMAND ${CMAKE_COMMAND} -E env MSD_CUDA_HOST_REPORT=${cuda_host_folder}/${part}.counts
                  $<TARGET_FILE:cuda_host_test_${part}>)
 endforeach()

@@ -259,7 +259,7 @@ static void compare(fixture *f, const char *what, const char *how, const float *
                     const float *own, int64_t n, float start)
 {
     if (start == 0.0f)
-        test_values_note(f->c->name, f->precision == IN_BF16, ours, n);
+        test_values_note(f->c->name, ours, f->precision != IN_BF16 ? NULL : own ? own : golden, n);
     if (f->precision == IN_F32) {
         compare_elements(f, what, how, ours, golden, n, start);
     } else if (f->precision == IN_BF16) {

@@ -11,7 +11,7 @@
 
 namespace cuda_host {
 
-thread_local place here;
+__thread place here = {};
 
 namespace {
 
@@ -39,12 +39,14 @@ struct scheduler {
     bool                      running = false;
 };
 
-thread_local scheduler s;
+thread_local scheduler owned;
+__thread scheduler    *of_thread; /* owned, found without a look at whether it is made */
 
 void fiber_main();
 
 [[noreturn]] void leave(const std::string &why)
 {
+    scheduler &s = *of_thread;
     s.wrong = why;
     fiber *from = s.now;
     switch_fiber(*from, s.main);
@@ -53,6 +55,7 @@ void fiber_main();
 
 void place_thread(unsigned t)
 {
+    scheduler &s = *of_thread;
     s.current = t;
     s.threads[t].is = RUNS;
     here.thread = s.threads[t].at;
@@ -60,6 +63,7 @@ void place_thread(unsigned t)
 
 fiber *idle_stack()
 {
+    scheduler &s = *of_thread;
     if (s.idle.empty()) {
         fiber *f = new fiber;
         allocate_stack(*f);
@@ -74,6 +78,7 @@ fiber *idle_stack()
 
 void go(fiber *to)
 {
+    scheduler &s = *of_thread;
     fiber *from = s.now;
     s.now = to;
     if (from != to)
@@ -82,6 +87,7 @@ void go(fiber *to)
 
 std::string deadlock()
 {
+    scheduler &s = *of_thread;
     char     line[200];
     unsigned warp = 0;
     for (const thread_state &t : s.threads)
@@ -94,6 +100,7 @@ std::string deadlock()
 /* Goes on with another thread; the current one waits. */
 void hand_over()
 {
+    scheduler &s = *of_thread;
     bool fresh = s.next < s.size, some = !s.ready.empty();
     if (!fresh && !some)
         leave(deadlock());
@@ -112,6 +119,7 @@ void hand_over()
 /* A stack's life: threads one after another, until none is left to begin; then it goes to the idle ones. */
 void fiber_main()
 {
+    scheduler &s = *of_thread;
     for (;;) {
         while (s.next < s.size) {
             unsigned t = s.order[s.next++];
@@ -144,6 +152,7 @@ void fiber_main()
 
 void wake(unsigned t)
 {
+    scheduler &s = *of_thread;
     s.threads[t].is = READY;
     s.ready.push_back(t);
 }
@@ -152,7 +161,7 @@ void wake(unsigned t)
 
 bool in_kernel()
 {
-    return s.running;
+    return of_thread && of_thread->running;
 }
 
 void abandon_block(const std::string &why)
@@ -172,11 +181,13 @@ void kernel_error(const char *format, ...)
 
 unsigned lane()
 {
+    scheduler &s = *of_thread;
     return s.current % 32;
 }
 
 void block_barrier()
 {
+    scheduler &s = *of_thread;
     if (s.done > 0)
         leave("__syncthreads after a thread of the block has returned");
     unsigned me = s.current;
@@ -195,6 +206,7 @@ void block_barrier()
 
 void warp_meet(warp_operation operation, unsigned mask, void *operand, void (*act)(void *const operands[32], unsigned mask))
 {
+    scheduler &s = *of_thread;
     unsigned me = s.current, first = me & ~31u, lanes = s.size - first < 32 ? s.size - first : 32;
     if (lanes < 32)
         mask &= (1u << lanes) - 1;
@@ -260,6 +272,8 @@ void vote_act(void *const operands[32], unsigned)
 
 std::string run_block(const kernel_call &call, uint3 index, uint64_t seed)
 {
+    scheduler &s = owned;
+    of_thread = &s;
     dim3 size = call.block;
     s.size = size.x * size.y * size.z;
     s.threads.resize(s.size);

@@ -1,7 +1,10 @@
-/* What a test got on the CPU against what it got on the CUDA device: two files of tests/test_values.h with the same records.
+/* What a test got on the CPU against what it got on the CUDA device: two files of tests/test_values.h with the same
+ * records.
  *     compare_values NAME CPU CUDA F32 BF16
- * prints, for each type, "NAME TYPE GROUPS RECORDS VALUES WORST BOUND WHERE" with tabs between. WORST: ||a - b|| / ||a|| of the
- * record where that is largest, a being the CPU's; it may be at most the type's bound. */
+ * prints, for each type, "NAME TYPE GROUPS RECORDS VALUES WORST BOUND WHERE CPU CUDA" with tabs between. WORST:
+ * ||a - b|| / ||a|| of the record where that is largest, a being the CPU's; it may be at most the type's bound. CPU, CUDA,
+ * in bf16: how far each is from what it should be, root mean square of all records. Two that round in another order differ
+ * by more than either, so this says whether CUDA loses more than the CPU does; it may be 1.2 times as far. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -14,7 +17,7 @@
 
 typedef struct totals {
     const char *type;
-    double      bound, worst;
+    double      bound, worst, cpu, cuda; /* sums of squares, of distances to what is exact */
     char        where[80];
     char       *groups[1024];
     int         group_count;
@@ -24,7 +27,7 @@ typedef struct totals {
 typedef struct record {
     char    group[80], type[8];
     int64_t count;
-    float  *values;
+    float  *values, *exact; /* exact: only in bf16 */
 } record;
 
 /* Whether there was one. */
@@ -34,8 +37,10 @@ static bool next_record(record *r, FILE *file, const char *path)
     if (found == EOF)
         return false;
     CHECK(found == 3 && fgetc(file) == '\n' && r->count >= 0, "%s: no record", path);
-    r->values = heap_get((size_t)r->count * sizeof *r->values + 1);
-    CHECK(fread(r->values, sizeof *r->values, (size_t)r->count, file) == (size_t)r->count, "%s ends early", path);
+    size_t n = (size_t)r->count * (strcmp(r->type, "bf16") ? 1 : 2);
+    r->values = heap_get(n * sizeof *r->values + 1);
+    r->exact = strcmp(r->type, "bf16") ? NULL : r->values + r->count;
+    CHECK(fread(r->values, sizeof *r->values, n, file) == n, "%s ends early", path);
     return true;
 }
 
@@ -58,6 +63,11 @@ static void add(totals *t, const record *cpu, const record *cuda)
     double apart = distance(cpu->values, cuda->values, cpu->count);
     t->records++;
     t->values += cpu->count;
+    if (cpu->exact) {
+        double a = distance(cpu->exact, cpu->values, cpu->count), b = distance(cpu->exact, cuda->values, cpu->count);
+        t->cpu += a * a;
+        t->cuda += b * b;
+    }
     while (g < t->group_count && strcmp(t->groups[g], cpu->group) != 0)
         g++;
     CHECK(g < 1024, "more than 1024 groups");
@@ -99,10 +109,13 @@ int main(int count, char **argument)
     compare(of, argument[2], argument[3]);
     bool good = of[0].records + of[1].records > 0;
     for (totals *t = of; t < of + 2; t++) {
+        double n = t->records > 0 ? (double)t->records : 1, cpu = sqrt(t->cpu / n), cuda = sqrt(t->cuda / n);
         if (t->records)
-            printf("%s\t%s\t%d\t%" PRId64 "\t%" PRId64 "\t%.1e\t%.0e\t%s\n", argument[1], t->type, t->group_count, t->records,
-                   t->values, t->worst, t->bound, t->where);
-        good &= t->worst <= t->bound;
+            printf("%s\t%s\t%d\t%" PRId64 "\t%" PRId64 "\t%.1e\t%.1e\t%s\t%.1e\t%.1e\n", argument[1], t->type,
+                   t->group_count, t->records, t->values, t->worst, t->bound, t->where, cpu, cuda);
+        if (!(cuda <= 1.2 * cpu))
+            fprintf(stderr, "FAIL %s: CUDA is %.2e from what it should be, the CPU %.2e\n", argument[1], cuda, cpu);
+        good &= t->worst <= t->bound && cuda <= 1.2 * cpu;
         for (int g = 0; g < t->group_count; g++)
             free(t->groups[g]);
     }

@@ -84,34 +84,40 @@ struct machine {
     }
 };
 
-/* x (n,c,h,w), w (k,c,r,s), y (n,k,p,q); backward: x from y. Along rows, so that the innermost loop is over q. */
+void add_multiple(float *__restrict to, const float *__restrict from, float factor, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += factor * from[i];
+}
+
+/* x (n,c,h,w), w (k,c,r,s), y (n,k,p,q); backward: x from y. The channels of the result lie innermost while it is summed; each
+ * of its elements gets one source channel after another, of each one place of the filter after another. */
 void convolve(const graph_node &node, dense &x, const dense &w, dense &y, bool backward)
 {
     const graph_tensor &tx = backward ? node.out[0] : node.in[0], &tw = node.in[1], &ty = backward ? node.in[0] : node.out[0];
-    const int64_t       C = tx.dim[1], H = tx.dim[2], W = tx.dim[3], P = ty.dim[2], Q = ty.dim[3], R = tw.dim[2], S = tw.dim[3];
-    for (int64_t n = 0; n < tx.dim[0]; n++)
-        for (int64_t k = 0; k < tw.dim[0]; k++)
-            for (int64_t c = 0; c < C; c++)
-                for (int64_t r = 0; r < R; r++)
-                    for (int64_t s = 0; s < S; s++) {
-                        const float weight = w[(size_t)(((k * C + c) * R + r) * S + s)];
-                        for (int64_t p = 0; p < P; p++) {
-                            int64_t row = p * node.step[0] + r * node.dilation[0] - node.pad[0];
-                            if (row < 0 || row >= H)
-                                continue;
-                            float  *xs = &x[(size_t)(((n * C + c) * H + row) * W)];
-                            float  *ys = &y[(size_t)(((n * tw.dim[0] + k) * P + p) * Q)];
-                            for (int64_t q = 0; q < Q; q++) {
-                                int64_t column = q * node.step[1] + s * node.dilation[1] - node.pad[1];
-                                if (column < 0 || column >= W)
-                                    continue;
-                                if (backward)
-                                    xs[column] += weight * ys[q];
-                                else
-                                    ys[q] += weight * xs[column];
-                            }
-                        }
-                    }
+    const int64_t       N = tx.dim[0], C = tx.dim[1], H = tx.dim[2], W = tx.dim[3], K = tw.dim[0], P = ty.dim[2], Q = ty.dim[3];
+    const int64_t       R = tw.dim[2], S = tw.dim[3], from = backward ? K : C, to = backward ? C : K;
+    const dense        &source = backward ? y : x;
+    dense              &result = backward ? x : y;
+    const int64_t       places = (int64_t)result.size() / to / N;
+    dense               sum(result.size()), factors((size_t)to);
+    for (int64_t i = 0; i < from * R * S; i++) {
+        const int64_t channel = i / (R * S), r = i / S % R, s = i % S;
+        for (int64_t o = 0; o < to; o++)
+            factors[(size_t)o] = w[(size_t)((((backward ? channel * C + o : o * C + channel)) * R + r) * S + s)];
+        for (int64_t at = 0; at < N * P * Q; at++) {
+            const int64_t n = at / (P * Q), p = at / Q % P, q = at % Q;
+            const int64_t row = p * node.step[0] + r * node.dilation[0] - node.pad[0];
+            const int64_t column = q * node.step[1] + s * node.dilation[1] - node.pad[1];
+            if (row < 0 || row >= H || column < 0 || column >= W)
+                continue;
+            const int64_t in_x = row * W + column, in_y = p * Q + q;
+            const float   value = source[(size_t)((n * from + channel) * (backward ? P * Q : H * W) + (backward ? in_y : in_x))];
+            add_multiple(&sum[(size_t)((n * places + (backward ? in_x : in_y)) * to)], factors.data(), value, to);
+        }
+    }
+    for (int64_t i = 0; i < (int64_t)result.size(); i++)
+        result[(size_t)i] = sum[(size_t)((i / places / to * places + i % places) * to + i / places % to)];
 }
 
 size_t broadcast(const graph_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d)

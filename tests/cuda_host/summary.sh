@@ -14,12 +14,18 @@ kinds() { cat "$folder"/*.counts | sed -n 's/^launches of \(.*\) [0-9]*$/\1/p' |
 
 # The errors of both types of a test in one line.
 errors() {
-  printf '%-26s %9s %11s %9s   %9s %11s %9s\n' "CUDA against the CPU" "f32 rows" "worst" "bound" "bf16 rows" "worst" "bound"
+  printf '%-22s %30s    %30s    %21s\n' "" "------- f32, against CPU ------" "------ bf16, against CPU ------" "bf16, from exact"
+  printf '%-22s %10s %10s %9s    %10s %10s %9s    %10s %10s\n' "" rows worst bound rows worst bound CPU CUDA
   cat "$folder"/*.errors | awk -F'\t' '
     !($1 in at) { at[$1] = ++n; name[n] = $1 }
-    { rows[$1, $2] = $3; worst[$1, $2] = $6; bound[$1, $2] = $7 }
-    function cell(k, t) { return (k, t) in rows ? sprintf("%9d %11s %9s", rows[k, t], worst[k, t], bound[k, t]) : sprintf("%9s %11s %9s", "-", "", "") }
-    END { for (i = 1; i <= n; i++) printf "%-26s %s   %s\n", name[i], cell(name[i], "f32"), cell(name[i], "bf16") }'
+    { rows[$1, $2] = $3; worst[$1, $2] = $6; bound[$1, $2] = $7; cpu[$1] = $9; cuda[$1] = $10 }
+    function cell(k, t) { return (k, t) in rows ? sprintf("%10d %10s %9s", rows[k, t], worst[k, t], bound[k, t]) : sprintf("%10s %10s %9s", "-", "", "") }
+    END { for (i = 1; i <= n; i++) {
+      k = name[i]
+      line = sprintf("%-22s %s    %s    %10s %10s", k, cell(k, "f32"), cell(k, "bf16"), (k, "bf16") in rows ? cpu[k] : "", (k, "bf16") in rows ? cuda[k] : "")
+      sub(/ +$/, "", line)
+      print line
+    } }'
 }
 runs() {
   printf '\n%-46s %12s  %s\n' "whole runs, CUDA against the CPU" "" "bound"

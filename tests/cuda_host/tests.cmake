@@ -39,7 +39,10 @@ endforeach()
 on_both(train_test_train_step 1e-5 1.2e-1) # single gradients of narrow layers: small differences (test_train_step.c)
 
 # Tests that need no device of the CPU's beside it.
-foreach(part kernels attention_kernels store graphs layer_checks)
+file(GLOB programs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host/test_*.c)
+foreach(program ${programs})
+  get_filename_component(part ${program} NAME_WE)
+  string(REPLACE "test_" "" part ${part})
   cuda_host_test(${part} NEEDS cuda_host_test_${part} COMMAND ${CMAKE_COMMAND} -E env MSD_CUDA_HOST_REPORT=${cuda_host_folder}/${part}.counts
                  $<TARGET_FILE:cuda_host_test_${part}>)
 endforeach()
@@ -64,3 +67,6 @@ if(nccl_found)
                    ${CMAKE_CURRENT_BINARY_DIR}/tmp/nccl_${part} $<TARGET_FILE:compare_weights>)
   endforeach()
 endif()
+# The longest first.
+set_tests_properties(cudahost/demo-train-f32 PROPERTIES COST 60)
+set_tests_properties(cudahost/demo-train-bf16 cudahost/demo-pictures cudahost/train_train_step cudahost/infer_pipeline PROPERTIES COST 30)

@@ -65,7 +65,7 @@ static void expect_row(const float *ours, const char *name, int64_t row, int64_t
     assert_int_equal(t->count / t->dim[0], count);
     const float *ref = (const float *)(const void *)t->data + row * count;
     double error = 0, size = 0;
-    test_values_note(name, false, ours, count);
+    test_values_note(name, ours, NULL, count);
     for (int64_t i = 0; i < count; i++) {
         double d = (double)ours[i] - (double)ref[i];
         error += d * d;

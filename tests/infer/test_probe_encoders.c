@@ -103,7 +103,7 @@ static void expect_columns(const float *ours, const char *name, int64_t rows, in
     const stored_tensor *t = tensor_table_find(&golden->tensors, name);
     const float *ref = (const float *)(const void *)t->data;
     double error = 0, size = 0;
-    test_values_note(name, false, ours, rows * width);
+    test_values_note(name, ours, NULL, rows * width);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < width; c++) {
             double want = (double)ref[r * stride + at + c], d = (double)ours[r * width + c] - want;

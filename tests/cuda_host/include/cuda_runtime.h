@@ -53,7 +53,7 @@ struct place {
     uint3 thread, block;
     dim3  block_size, grid_size;
 };
-extern thread_local place here; /* of the thread of a kernel that runs now */
+extern __thread place here; /* of the thread of a kernel that runs now */
 
 /* A kernel with a copy of its arguments. */
 struct kernel_call {

@@ -159,9 +159,10 @@ sanitize() { # TOOL
   [ "$tool" ] || absent "no compute-sanitizer on this machine"
   cd "$build/tests"
   mkdir -p tmp
-  # Own kernels lie in anonymous namespaces, which is in their names; the libraries' are not looked at.
-  MSD_TEST_DEVICE=cuda MSD_CUDA_CACHE=off "$tool" --tool "$1" --error-exitcode 1 --kernel-name kernel_substring=_GLOBAL__N_ \
-    ./autograd_test_ops 2>&1
+  # Own kernels lie in anonymous namespaces, which is in their names; the libraries' are not looked at. No memory is kept,
+  # so that what was given back is freed.
+  MSD_TEST_DEVICE=cuda MSD_CUDA_CACHE=off MSD_CUDA_MEMORY=direct "$tool" --tool "$1" --error-exitcode 1 \
+    --kernel-name kernel_substring=_GLOBAL__N_ ./autograd_test_ops 2>&1
   echo "$1: no complaint"
 }
 

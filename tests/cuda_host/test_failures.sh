@@ -81,7 +81,7 @@ sweep() {
         modes=("" sticky)
         [[ $call = cudaMalloc || $call = cudaHostAlloc ]] && modes+=(always)
         if [ "$full" = 1 ]; then
-            at=$(printf '%s\n' 1 2 $((count / 3)) $((count / 2)) $((count * 3 / 4)) $((count - 1)) "$count" | awk '$1 > 0' | sort -nu)
+            at=$(printf '%s\n' 1 2 $((count / 3)) $((count / 2)) $((count * 3 / 4)) $((count - 1)) "$count" | awk -v most="$count" '$1 > 0 && $1 <= most' | sort -nu)
             for n in $at; do for mode in "${modes[@]}"; do one "$name" "$call" "$n" "$mode"; done; done
         elif [ $(((job + day + turn) % 2)) = 0 ] || [[ $call = cudaMalloc || $call = cudaLaunchKernel ]]; then
             n=$(((day * 7919 + job * 104729) % count + 1))

@@ -84,10 +84,10 @@ void *world_mirror(kernel_world *w, const tensor *t)
 {
     if (!t)
         return NULL;
-    size_t bytes = (size_t)tensor_count(t) * dtype_bytes(t->type);
-    void  *block = world_scratch(w, bytes);
-    assert_int_equal(cudaMemcpy(block, t->data, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    return block;
+    size_t bytes = (size_t)tensor_count(t) * dtype_bytes(t->type), shift = w->odd ? dtype_bytes(t->type) : 0;
+    char  *block = world_scratch(w, bytes + shift);
+    assert_int_equal(cudaMemcpy(block + shift, t->data, bytes, cudaMemcpyHostToDevice), cudaSuccess);
+    return block + shift;
 }
 
 cuda_heads world_heads(const tensor *t, void *at)

@@ -19,6 +19,7 @@ typedef struct kernel_world {
     void   *blocks[64];
     tensor *tensors[64];
     int     count, tensor_count;
+    bool    odd; /* mirrors lie one element behind what any alignment would be */
     unsigned seed;
 } kernel_world;
 

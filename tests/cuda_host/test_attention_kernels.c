@@ -70,6 +70,7 @@ static const subjects_case subjects_cases[] = {
     {2, 2, 2, 16, 90, 2, 64, 1.7f, false, true}, {3, 2, 3, 16, 37, 1, 64, 1.3f, true, true}, {2, 1, 2, 4, 30, 2, 8, 1.5f, true, false},
     {1, 1, 3, 5, 20, 1, 12, 1.6f, false, true},  {2, 2, 2, 16, 40, 2, 128, 1.5f, true, true}, {1, 1, 2, 8, 600, 1, 32, 1.2f, false, false},
     {2, 2, 2, 16, 20, 1, 64, 0.9f, false, true}, {1, 1, 1, 16, 33, 1, 176, 2.0f, false, true}, {1, 1, 2, 24, 21, 1, 80, 1.5f, true, true},
+    {1, 1, 2, 5, 25, 1, 100, 1.5f, false, true},
 };
 
 static void one_subjects(const subjects_case *c, int bf16, int add)

@@ -45,6 +45,7 @@ static void test_elementwise(void **state)
     FOR_BOTH_TYPES {
         for (int64_t n = 1; n < 4000; n = n * 7 + 5) {
             WORLD;
+            w.odd = n == 89;
             tensor *x = TENSOR(n), *dy = TENSOR(n), *y = world_output(&w, type, false, DIMS(n)), *dx = OUTPUT(n);
             void *on_x = ON(x), *on_dy = ON(dy), *on_y = ON(y), *on_dx = ON(dx), *on_scaled;
             for (int f = 0; f < 3; f++) {
@@ -327,8 +328,10 @@ static void test_adamw(void **state)
 {
     (void)state;
     int bf16 = 0, add = 1;
-    for (int with_g = 0; with_g < 2; with_g++) {
+    for (int k = 0; k < 4; k++) {
+        bool with_g = k & 1;
         WORLD;
+        w.odd = k >> 1;
         tensor *p = TENSOR(1003), *m = TENSOR(1003), *v = world_tensor(&w, DT_F32, 1, 1, DIMS(1003)), *g = with_g ? TENSOR(1003) : NULL;
         tensor *copy = world_output(&w, DT_BF16, false, DIMS(1003)), *m8 = world_tensor(&w, DT_U8, 127, 120, DIMS(1003));
         tensor *v8 = world_tensor(&w, DT_U8, 127, 120, DIMS(1003)), *m_most = FLOATS(4), *v_most = FLOATS(4), *maps = FLOATS(4, 256);

@@ -131,7 +131,11 @@ AMX_TARGET void amx_turned_rows(uint16_t *turned, const uint16_t *x, int64_t row
                 __m512i above = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(high + i)));
                 word = _mm512_or_si512(word, _mm512_slli_epi32(above, 16));
             }
+#pragma GCC diagnostic push
+// Without optimisation it is a macro, whose mask of ones changes its sign.
+#pragma GCC diagnostic ignored "-Wsign-conversion"
             _mm512_i32scatter_epi32(turned + i * step + c, down, word, 1);
+#pragma GCC diagnostic pop
         }
         for (; i < size; i++) {
             turned[i * step + c] = low[i];

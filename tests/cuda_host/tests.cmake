@@ -17,7 +17,7 @@ function(cuda_host_test name)
     add_dependencies(cudahost ${of_NEEDS})
   endif()
   add_test(NAME cudahost/${name} COMMAND ${of_COMMAND} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
-  set_tests_properties(cudahost/${name} PROPERTIES LABELS cudahost FIXTURES_REQUIRED cuda_host TIMEOUT 500 ENVIRONMENT "${threads}")
+  set_tests_properties(cudahost/${name} PROPERTIES LABELS cudahost FIXTURES_REQUIRED cuda_host TIMEOUT 900 ENVIRONMENT "${threads}")
 endfunction()
 
 # The programs that ask test_device.h, here and on the CPU: at most so far apart, in f32 and in bf16.
@@ -37,6 +37,9 @@ foreach(part encode probe_encoders pipeline)
   on_both(infer_test_${part} 1e-5 1e-2)
 endforeach()
 on_both(train_test_train_step 1e-5 1.2e-1) # single gradients of narrow layers: small differences (test_train_step.c)
+
+on_both(train_test_optimizer 1e-5 1e-2)
+on_both(train_test_adamw8 1e-5 1e-2)
 
 # Tests that need no device of the CPU's beside it.
 file(GLOB programs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host/test_*.c)

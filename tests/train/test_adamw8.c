@@ -14,6 +14,7 @@
 #include "autograd/moment_code.h"
 #include "data/counter.h"
 #include "support_golden.h"
+#include "tests/test_device.h"
 #include "train/optimizer.h"
 
 enum { N = 5000, SMALL = 100 };
@@ -25,17 +26,27 @@ typedef struct bench {
     optimizer *o;
 } bench;
 
+/* f32, or codes: as they lie on the device. */
+static void *values_of(bench *b, const tensor *t)
+{
+    void *out = arena_get(&b->memory, (size_t)tensor_count(t) * dtype_bytes(t->type));
+    assert_int_equal(tensor_download(out, t->type, t), OK);
+    return out;
+}
+
 static void bench_open(bench *b, bool eight_bits, double decay, int threads)
 {
     static const char *const names[] = {"p", "small"};
     *b = (bench){0};
-    assert_int_equal(device_open_cpu(&b->dev, threads), OK);
+    assert_int_equal(test_device_open(&b->dev, threads), OK);
     for (int i = 0; i < 2; i++) {
         tensor *t = NULL;
         int64_t n = i ? SMALL : N;
+        float   values[N];
         assert_int_equal(tensor_new(&t, &b->memory, b->dev, LIFE_STATE, names[i], DT_F32, DIMS(n)), OK);
         t->needs_grad = true;
-        counter_uniform(t->data, names[i], 0, n);
+        counter_uniform(values, names[i], 0, n);
+        assert_int_equal(tensor_upload(t, values, DT_F32), OK);
         b->param[i] = (parameter){.name = names[i], .t = t, .rate = 1};
     }
     adamw how = {0.9, 0.999, 1e-8, decay, eight_bits, false, false};
@@ -52,16 +63,22 @@ static void bench_close(bench *b)
     arena_free(&b->memory);
 }
 
+static void write_gradient(bench *b, const float *grad)
+{
+    assert_int_equal(tensor_upload(b->param[0].t->grad, grad, DT_F32), OK);
+    b->param[0].t->grad_fresh = false;
+}
+
 static void set_gradient(bench *b, int step)
 {
-    float *grad = b->param[0].t->grad->data;
-    char   key[16];
+    float grad[N];
+    char  key[16];
     optimizer_begin(b->o);
     snprintf(key, sizeof key, "g#%d", step);
     counter_uniform(grad, key, 0, N);
     for (int i = 0; i < N; i++)
         grad[i] = 0.3f * (grad[i] * grad[i] * grad[i] * grad[i] * grad[i]);
-    b->param[0].t->grad_fresh = false;
+    write_gradient(b, grad);
 }
 
 static void five_updates(bench *b)
@@ -89,10 +106,10 @@ static void maps_are_the_published_ones(void **state)
     golden_close(&g);
 }
 
-static void expect_codes(golden *g, const char *name, const tensor *ours)
+static void expect_codes(bench *b, golden *g, const char *name, const tensor *ours)
 {
     const stored_tensor *ref = golden_tensor(g, name);
-    const uint8_t       *code = ours->data;
+    const uint8_t       *code = values_of(b, ours);
     int                  beside = 0;
     for (int i = 0; i < N; i++) {
         int apart = abs((int)code[i] - (int)ref->data[i]);
@@ -113,8 +130,8 @@ static void five_updates_as_written_out(void **state)
     assert_true(golden_agrees(&g, "p", b.param[0].t, false, 1e-6));
     assert_true(golden_agrees(&g, "m_absmax", b.o->m_absmax[0], false, 1e-6));
     assert_true(golden_agrees(&g, "v_absmax", b.o->v_absmax[0], false, 1e-6));
-    expect_codes(&g, "m", b.o->m[0]);
-    expect_codes(&g, "v", b.o->v[0]);
+    expect_codes(&b, &g, "m", b.o->m[0]);
+    expect_codes(&b, &g, "v", b.o->v[0]);
     assert_null(b.o->m_absmax[1]); /* 100 numbers keep f32 */
     assert_int_equal(b.o->m[1]->type, DT_F32);
     bench_close(&b);
@@ -129,8 +146,8 @@ static void any_number_of_threads(void **state)
     bench_open(&b, true, 0.1, 3);
     five_updates(&a);
     five_updates(&b);
-    assert_memory_equal(a.param[0].t->data, b.param[0].t->data, N * sizeof(float));
-    assert_memory_equal(a.o->v[0]->data, b.o->v[0]->data, N);
+    assert_memory_equal(values_of(&a, a.param[0].t), values_of(&b, b.param[0].t), N * sizeof(float));
+    assert_memory_equal(values_of(&a, a.o->v[0]), values_of(&b, b.o->v[0]), N);
     bench_close(&a);
     bench_close(&b);
 }
@@ -139,21 +156,21 @@ static void any_number_of_threads(void **state)
 static double descend(bool eight_bits, int steps)
 {
     bench  b;
-    float  target[N], noise[N];
+    float  target[N], noise[N], p[N], grad[N];
     double loss = 0;
     bench_open(&b, eight_bits, 0, 2);
-    float *p = b.param[0].t->data, *grad = b.param[0].t->grad->data;
     counter_uniform(target, "target", 0, N);
     for (int step = 0; step <= steps; step++) {
         optimizer_begin(b.o);
         counter_uniform(noise, "noise", (uint64_t)step * N, N);
+        assert_int_equal(tensor_download(p, DT_F32, b.param[0].t), OK);
         loss = 0;
         for (int i = 0; i < N; i++) {
             float curvature = powf(10.0f, -(float)(i % 6)), apart = p[i] - target[i];
             loss += 0.5 * (double)(curvature * apart * apart) / N;
             grad[i] = curvature * (apart + 0.3f * noise[i]);
         }
-        b.param[0].t->grad_fresh = false;
+        write_gradient(&b, grad);
         assert_int_equal(optimizer_update(b.o, 0, 0, 2e-2), OK);
     }
     bench_close(&b);
@@ -176,18 +193,18 @@ static void small_second_moments_stay_above_zero(void **state)
     (void)state;
     bench b;
     bench_open(&b, true, 0, 2);
-    float *grad = b.param[0].t->grad->data, before[N];
-    memcpy(before, b.param[0].t->data, sizeof before);
+    float        grad[N];
+    const float *before = values_of(&b, b.param[0].t);
     optimizer_begin(b.o);
     for (int i = 0; i < N; i++)
         grad[i] = i % MOMENT_BLOCK ? 1e-5f : 1.0f;
-    b.param[0].t->grad_fresh = false;
+    write_gradient(&b, grad);
     assert_int_equal(optimizer_update(b.o, 0, 0, 1e-3), OK);
     for (int step = 0; step < 5; step++) {
         optimizer_begin(b.o);
         assert_int_equal(optimizer_update(b.o, 0, 0, 1e-3), OK);
     }
-    const float *p = b.param[0].t->data;
+    const float *p = values_of(&b, b.param[0].t);
     for (int i = 0; i < N; i++)
         assert_true(fabsf(p[i] - before[i]) < 0.01f); /* at most about lr an update */
     bench_close(&b);

@@ -36,7 +36,8 @@ struct scheduler {
     unsigned                  size = 0, next = 0, current = 0, done = 0, at_barrier = 0;
     uint64_t                  seed = 1;
     std::string               wrong;
-    bool                      running = false;
+    unsigned                  first_woken = 0; /* at a barrier */
+    bool                      running = false, skewed = false;
 };
 
 thread_local scheduler owned;
@@ -97,6 +98,19 @@ std::string deadlock()
     return line;
 }
 
+/* Switches to a thread that may go on: any, or, in every other block, one that was woken last, so that one warp runs as far
+ * ahead of the others as the barriers let it. */
+void go_on()
+{
+    scheduler &s = *of_thread;
+    size_t     i = s.skewed ? s.ready.size() - 1 : random_bits(&s.seed) % s.ready.size();
+    unsigned   t = s.ready[i];
+    s.ready[i] = s.ready.back();
+    s.ready.pop_back();
+    place_thread(t);
+    go(s.threads[t].on);
+}
+
 /* Goes on with another thread; the current one waits. */
 void hand_over()
 {
@@ -108,12 +122,7 @@ void hand_over()
         go(idle_stack());
         return;
     }
-    size_t   i = random_bits(&s.seed) % s.ready.size();
-    unsigned t = s.ready[i];
-    s.ready[i] = s.ready.back();
-    s.ready.pop_back();
-    place_thread(t);
-    go(s.threads[t].on);
+    go_on();
 }
 
 /* A stack's life: threads one after another, until none is left to begin; then it goes to the idle ones. */
@@ -141,12 +150,7 @@ void fiber_main()
         if (s.ready.empty())
             leave(deadlock());
         s.idle.push_back(s.now);
-        size_t   i = random_bits(&s.seed) % s.ready.size();
-        unsigned t = s.ready[i];
-        s.ready[i] = s.ready.back();
-        s.ready.pop_back();
-        place_thread(t);
-        go(s.threads[t].on);
+        go_on();
     }
 }
 
@@ -198,9 +202,8 @@ void block_barrier()
         return;
     }
     s.at_barrier = 0;
-    for (unsigned t = 0; t < s.size; t++)
-        if (s.threads[t].is == WAITS_BLOCK)
-            wake(t);
+    for (unsigned k = 0; k < s.size; k++)
+        wake((s.first_woken + k) % s.size);
     hand_over();
 }
 
@@ -288,6 +291,8 @@ std::string run_block(const kernel_call &call, uint3 index, uint64_t seed)
         s.order[j] = i;
     }
     s.met.assign((s.size + 31) / 32, 0);
+    s.skewed = random_bits(&s.seed) & 1;
+    s.first_woken = (unsigned)(random_bits(&s.seed) % s.met.size()) * 32;
     s.next = s.done = s.at_barrier = 0;
     s.ready.clear();
     s.wrong.clear();

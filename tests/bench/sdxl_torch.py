@@ -9,7 +9,9 @@ A cross-attention may have a second pair of projections for subjects' tokens (Su
 import argparse
 import json
 import math
+import mmap
 import os
+import struct
 
 import torch
 import torch.nn.functional as F
@@ -292,15 +294,28 @@ def make(kind, config, dtype, device):
     return module.to(dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I32": torch.int32, "I64": torch.int64}
+
+
+def read_safetensors(path):
+    """Its tensors, which share the file's pages."""
+    with open(path, "rb") as f:
+        size = struct.unpack("<Q", f.read(8))[0]
+        header = json.loads(f.read(size))
+        pages = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
+    header.pop("__metadata__", None)
+    return {name: torch.frombuffer(pages, dtype=TYPES[t["dtype"]], offset=8 + size + t["data_offsets"][0],
+                                   count=math.prod(t["shape"])).reshape(t["shape"]) for name, t in header.items() if 0 not in t["shape"]}
+
+
 def load(kind, model, part, dtype, device):
     """The weights of a folder as diffusers saves it, in one file or several."""
-    from safetensors.torch import load_file
     folder = os.path.join(model, part)
     module = make(kind, read_config(model, part), dtype, device)
     wanted, found = module.state_dict(), set()
     for name in sorted(os.listdir(folder)):
         if name.endswith(".safetensors"):
-            for key, value in load_file(os.path.join(folder, name)).items():
+            for key, value in read_safetensors(os.path.join(folder, name)).items():
                 if key in wanted:
                     wanted[key].copy_(value)
                     found.add(key)

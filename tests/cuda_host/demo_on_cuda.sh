@@ -17,7 +17,7 @@ failures=0
 say() {
   local good=ok
   awk -v a="$2" -v b="$3" 'BEGIN { exit !(a == a + 0 && a <= b) }' || { good=FAIL; failures=$((failures + 1)); }
-  printf '%-4s %-46s %12s  bound %s\n' "$good" "$1" "$2" "$3"
+  printf '%-4s %-58s %12s  bound %s\n' "$good" "$1" "$2" "$3"
   printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$folder/$part.runs"
 }
 # The largest relative difference of two runs' losses.
@@ -70,6 +70,12 @@ draw_on_both() { # TYPE BOUND
   say "demo, picture of 8 steps, $1: mean of 255" "$(awk '{ print $2 }' <<<"$apart")" "$2"
 }
 
+# How far CUDA's bf16 is from f32: at most twice as far as the CPU's is.
+from_f32() { # WHAT CPU CUDA
+  say "$1, CUDA's bf16 from f32" "$3" "$(awk -v a="$2" 'BEGIN { printf "%.2e", 2 * a }')"
+}
+mean_of() { awk '{ print $2 }' <<<"$("$compare_pictures" "$1.png" "$2.png")"; }
+
 cd "$work"
 "$msd" synth tiny -o demo/tiny --quiet
 "$msd" demo-data demo/data --quiet
@@ -79,11 +85,17 @@ train-f32)
   train_on_both f32 1e-4
   resume
   ;;
-train-bf16) train_on_both bf16 1e-2 ;;
+train-bf16)
+  train_on_both bf16 1e-2
+  train cpu f32 $steps cpu-f32
+  from_f32 "demo, $steps steps of training, losses" "$(losses cpu-f32 cpu-bf16)" "$(losses cpu-f32 cuda-bf16)"
+  from_f32 "demo, $steps steps of training, weights" "$(weights cpu-f32 cpu-bf16)" "$(weights cpu-f32 cuda-bf16)"
+  ;;
 pictures)
   train cpu f32 $steps cpu-f32
   draw_on_both f32 0.01
   draw_on_both bf16 4
+  from_f32 "demo, picture of 8 steps" "$(mean_of cpu-f32 cpu-bf16)" "$(mean_of cpu-f32 cuda-bf16)"
   ;;
 esac
 [ $failures -eq 0 ]

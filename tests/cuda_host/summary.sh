@@ -28,8 +28,8 @@ errors() {
     } }'
 }
 runs() {
-  printf '\n%-46s %12s  %s\n' "whole runs, CUDA against the CPU" "" "bound"
-  cat "$folder"/*.runs | awk -F'\t' '{ printf "%-46s %12s  %s\n", $1, $2, $3 }'
+  printf '\n%-58s %12s  %s\n' "whole runs, CUDA against the CPU" "" "bound"
+  cat "$folder"/*.runs | awk -F'\t' '{ printf "%-58s %12s  %s\n", $1, $2, $3 }'
 }
 calls() {
   printf '\nthrough the host layer\n'

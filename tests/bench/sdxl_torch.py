@@ -297,7 +297,7 @@ def make(kind, config, dtype, device):
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I32": torch.int32, "I64": torch.int64}
 
 
-def read_safetensors(path):
+def read_tensors(path):
     """Its tensors, which share the file's pages."""
     with open(path, "rb") as f:
         size = struct.unpack("<Q", f.read(8))[0]
@@ -308,6 +308,19 @@ def read_safetensors(path):
                                    count=math.prod(t["shape"])).reshape(t["shape"]) for name, t in header.items() if 0 not in t["shape"]}
 
 
+def write_tensors(path, tensors):
+    """A safetensors file of f32 tensors on the CPU."""
+    header, at = {}, 0
+    for name, t in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(t.shape), "data_offsets": [at, at + 4 * t.numel()]}
+        at += 4 * t.numel()
+    text = json.dumps(header).encode()
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for t in tensors.values():
+            f.write(bytes(t.float().contiguous().flatten().view(torch.uint8).untyped_storage()))
+
+
 def load(kind, model, part, dtype, device):
     """The weights of a folder as diffusers saves it, in one file or several."""
     folder = os.path.join(model, part)
@@ -315,7 +328,7 @@ def load(kind, model, part, dtype, device):
     wanted, found = module.state_dict(), set()
     for name in sorted(os.listdir(folder)):
         if name.endswith(".safetensors"):
-            for key, value in read_safetensors(os.path.join(folder, name)).items():
+            for key, value in read_tensors(os.path.join(folder, name)).items():
                 if key in wanted:
                     wanted[key].copy_(value)
                     found.add(key)

@@ -36,7 +36,7 @@ mask: a box covers one row too many|embedding.cu|s/y < bottom/y <= bottom/|autog
 mask: subjects see one token behind the last|subjects_tile.cuh|s/first + j < end \&\&/first + j <= end \&\&/|cuda_host_test_attention_kernels
 freed: a convolution's workspace|conv.c|s/^    err e = d->dataless ? OK : dnn_run(\(.*\), s.data);/    void *early = s.data;\n    cuda_scratch_put(d, \&s);\n    err e = d->dataless ? OK : dnn_run(\1, early);/|autograd_test_ops conv2d
 freed: group norm's sums|norm.c|/cuda_group_norm_scratch_bytes/a\    void *early = s.data;\n    cuda_scratch_put(d, \&s);\n    s.data = early;|autograd_test_ops group_norm
-freed: the products' workspace|device.c|/on_card(&s->staging/a\    cudaFree(s->workspace);|autograd_test_ops linear
+freed: the products' workspace|device.c|/cuda_card_get(&s->staging/a\    cudaFree(s->workspace);|autograd_test_ops linear
 event: pinned memory filled again before the card has read it|copy.c|/^static err upload_piece/,/^}/ s/^    CUDA_TRY(cudaEventSynchronize.*/    (void)turn;/|autograd_test_ops add
 TABLE
 }

@@ -53,7 +53,7 @@ check() {
   fi
   [ "$limit" -lt $left ] || limit=$left
   timeout -k 5 "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
-  note=$(grep -v '^[[:space:]]*$' "$out/$name.log" | tail -n 1 | tr '\t' ' ' | cut -c1-160)
+  note=$(grep -v '^[[:space:]]*$' "$out/$name.log" | tail -n 1 | tr '\t' ' ' | cut -c1-160) || true # it may have said nothing
   case $code in
   0) record "$name" ok $((SECONDS - start)) "$note" ;;
   77) record "$name" "not run" $((SECONDS - start)) "$note" ;;

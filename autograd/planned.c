@@ -138,7 +138,7 @@ static err take_block(planned *p, size_t bytes)
     return OK;
 }
 
-static err run_step(planned *p, planned_step step, void *user)
+static err do_step(planned *p, planned_step step, void *user)
 {
     err result = step(p->graph, user);
     if (result == OK)
@@ -150,36 +150,36 @@ static err run_step(planned *p, planned_step step, void *user)
 static err run_noted(planned *p, planned_step step, void *user)
 {
     replays_begin(p->replays, &p->face);
-    err result = run_step(p, step, user);
+    err result = do_step(p, step, user);
     if (result == OK)
         return replays_do(p->replays, &p->face);
     replays_abandon(p->replays, &p->face);
     return result;
 }
 
-static err run(planned *p, const int64_t *key, int keys, planned_step step, void *user, bool noted)
+static err run_in_plan(planned *p, const int64_t *key, int keys, planned_step step, void *user, bool noted)
 {
     entry     *e;
     allocator *memory;
     if (p->dev->dataless) /* itself a plan in the making */
-        return run_step(p, step, user);
+        return do_step(p, step, user);
     TRY(entry_of(&e, p, key, keys, step, user));
     TRY(take_block(p, e->plan.peak));
     planned_allocator_open(&memory, &e->plan, p->block, p->dev->memory);
     p->face.memory = p->direct.memory = memory;
-    err result = noted ? run_noted(p, step, user) : run_step(p, step, user);
+    err result = noted ? run_noted(p, step, user) : do_step(p, step, user);
     p->strays += planned_allocator_strays(memory);
     return result;
 }
 
 err planned_run(planned *p, const int64_t *key, int keys, planned_step step, void *user)
 {
-    return run(p, key, keys, step, user, false);
+    return run_in_plan(p, key, keys, step, user, false);
 }
 
 err planned_replay(planned *p, const int64_t *key, int keys, planned_step step, void *user)
 {
-    return run(p, key, keys, step, user, p->replays != NULL);
+    return run_in_plan(p, key, keys, step, user, p->replays != NULL);
 }
 
 void planned_log(planned *p, logger *log)

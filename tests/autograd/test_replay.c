@@ -116,6 +116,16 @@ static void world_close(world *w)
     arena_free(&w->memory);
 }
 
+/* On the CPU, whose capture is this file's own; skips the test elsewhere. */
+static void world_with_log(world *w)
+{
+    world_open(w);
+    if (w->log)
+        return;
+    world_close(w);
+    skip();
+}
+
 /* Convolution, norm, self-attention, loss, backward. What it uploads is gone when it returns. */
 static err step(ag *g, void *user)
 {
@@ -345,11 +355,7 @@ static void a_failing_launch(void **state)
 {
     (void)state;
     world w;
-    world_open(&w);
-    if (!w.log) {
-        world_close(&w);
-        skip();
-    }
+    world_with_log(&w);
     for (int i = 0; i < 2; i++)
         both(&w, (job){.rows = 8, .number = i, .scale = 0.5f});
     w.log->refuse_launch = E_DEVICE;
@@ -363,11 +369,7 @@ static void no_pinned_memory(void **state)
 {
     (void)state;
     world w;
-    world_open(&w);
-    if (!w.log) {
-        world_close(&w);
-        skip();
-    }
+    world_with_log(&w);
     w.log->refuse_pin = E_MEMORY;
     for (int i = 0; i < 2; i++)
         both(&w, (job){.rows = 8, .number = i, .scale = 0.5f});
@@ -386,11 +388,7 @@ static void many_lists(void **state)
     (void)state;
     enum { LISTS = 70, REMEMBERED = 64 };
     world w;
-    world_open(&w);
-    if (!w.log) {
-        world_close(&w);
-        skip();
-    }
+    world_with_log(&w);
     for (int i = 0; i < LISTS; i++)
         for (int twice = 0; twice < 2; twice++)
             both(&w, (job){.rows = 2, .number = twice, .scale = 0.01f * (float)(i + 1)});
@@ -407,11 +405,7 @@ static void memory_is_short(void **state)
 {
     (void)state;
     world w;
-    world_open(&w);
-    if (!w.log) {
-        world_close(&w);
-        skip();
-    }
+    world_with_log(&w);
     for (int i = 0; i < 2; i++)
         both(&w, (job){.rows = 8, .number = i, .scale = 0.5f});
     planned_rest(w.kept);

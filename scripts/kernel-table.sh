@@ -42,11 +42,11 @@ TEXT
             printf "\nsm_80: %s; sm_90: %s.\n", total[1], total[2]}' "$1" "$2"
   cat <<'TEXT'
 
-`cuobjdump --list-elf` and `--list-ptx` of the objects of autograd/cuda:
+`cuobjdump --list-elf` and `--list-ptx`, of the linked program or of the objects of autograd/cuda:
 
 | preset | machine code | PTX | seen in |
 |---|---|---|---|
-| `cuda` | sm_80, sm_90 | sm_80, sm_90 | 10 of 12 files, all but subjects.cu and subjects_backward.cu |
+| `cuda`, and `release` where CUDA is found | sm_80, sm_90 | sm_80, sm_90 | the linked program: 12 of 12 files |
 | `cuda-release` | sm_80, sm_86, sm_89, sm_90, sm_100, sm_120 | sm_120 | 9 of 12 files, all but those and attention_backward.cu |
 TEXT
 }
